@@ -1,0 +1,134 @@
+"""The command line, checked before anything is written: every problem becomes one line."""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments import catalogue
+from experiments.settings import Settings
+from jaxsci.core.config import build
+from jaxsci.core.errors import CheckpointError, ConfigError, did_you_mean
+
+
+def help_text() -> str:
+    """What `--help` prints: usage, then a line for each experiment."""
+    width = max(len(name) for name in catalogue.names())
+    listed = "\n".join(f"  {name.ljust(width)}  {catalogue.description(name)}" for name in catalogue.names())
+    return f"""\
+usage: python -m experiments.run [experiment=NAME] [key=value ...]
+
+experiments:
+{listed}
+
+  key=value            override any key of the experiment's config, e.g. seed=1 window=2
+  hydra.run.dir=DIR    the run directory (default outputs/<experiment>/<time>)
+  resume=DIR           continue the run in DIR with the overrides it was started with
+  -m key=a,b           one run for every combination
+  --cfg job            print the resolved config and stop"""
+
+
+def resume_arguments(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Replace `resume=DIR` by the overrides saved there, DIR as run directory, then the remaining arguments."""
+    chosen = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
+    rest = [a for a in arguments if not a.startswith("resume=")]
+    if not chosen or chosen[-1] in ("", "null"):
+        return rest, False
+    directory = Path(chosen[-1])
+    try:
+        saved = yaml.safe_load((directory / "overrides.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        raise CheckpointError(f"resume: expected a run directory with overrides.yaml, got {directory}") from None
+    saved = [line for line in saved or [] if not line.startswith("hydra.run.dir=")]
+    return [*saved, f"hydra.run.dir={directory}", *rest], True
+
+
+def check(overrides: Sequence[str], *, multirun: bool) -> None:
+    """Compose and type-check every configuration that the overrides ask for. Raises `ConfigError`."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(f"command line: {_first_line(error)}") from None
+    for override in parsed:
+        _check_group(override)
+    if any(o.is_hydra_override() and "sweeper" in o.key_or_group for o in parsed):
+        return  # a sweeper of its own decides what is run; each job is still checked when it starts
+    for job in _jobs(parsed) if multirun else [parsed]:
+        if not multirun and any(o.is_sweep_override() for o in job):
+            swept = next(o for o in job if o.is_sweep_override())
+            raise ConfigError(f"{swept.key_or_group}: got several values; add -m to run each of them")
+        resolve(*_compose([_line(o) for o in job]))
+
+
+def resolve(name: str, composed: DictConfig) -> tuple[catalogue.Experiment, Settings]:
+    """The experiment `name` and its typed config. Raises `ConfigError`."""
+    experiment = catalogue.find(name)
+    try:
+        mapping = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config: {_first_line(error)}") from None
+    assert isinstance(mapping, dict)
+    return experiment, build(experiment.config, mapping)  # type: ignore[arg-type]
+
+
+def _compose(lines: list[str]) -> tuple[str, DictConfig]:
+    """The experiment's name and its composed config, without Hydra's own part."""
+    try:
+        with initialize_config_dir(str(catalogue.CONF), version_base=None):
+            composed = compose("config", lines, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"config: {_first_line(error)}") from None
+    name = composed.hydra.runtime.choices.experiment
+    OmegaConf.set_struct(composed, False)
+    composed.pop("hydra")
+    return name, composed
+
+
+def _line(override: Override) -> str:
+    """Force plain value overrides in, so that unknown keys reach `build` and its 'did you mean'."""
+    text = str(override.input_line)
+    plain = override.type is not None and override.type.name == "CHANGE"
+    if plain and not override.is_hydra_override() and not _is_group(override.key_or_group):
+        return "++" + text
+    return text
+
+
+def _jobs(parsed: list[Override]) -> list[list[Override]]:
+    """Every combination of the swept values."""
+    parser = OverridesParser.create()
+    choices = []
+    for override in parsed:
+        if override.is_sweep_override():
+            values = list(override.sweep_string_iterator())
+            prefix = str(override.input_line).split("=", 1)[0]
+            choices.append(parser.parse_overrides([f"{prefix}={value}" for value in values]))
+        else:
+            choices.append([override])
+    return [list(job) for job in product(*choices)]
+
+
+def _is_group(key: str) -> bool:
+    return (catalogue.CONF / key).is_dir()
+
+
+def _check_group(override: Override) -> None:
+    """A group's option must be a file; the experiment also needs its code."""
+    key = override.key_or_group
+    if not _is_group(key) or override.is_sweep_override():
+        return
+    folder = catalogue.CONF / key
+    options = sorted(f.relative_to(folder).with_suffix("").as_posix() for f in folder.rglob("*.yaml"))
+    value = str(override.value())
+    if value not in options:
+        raise ConfigError(f"{key}: no '{value}'{did_you_mean(value, options)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,91 @@
+"""What was measured: values in time, an operator from state to measured quantity, an error covariance."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+State = Any
+
+
+class Observations(eqx.Module):
+    """Observations of one window, at every step from its start.
+
+    `values` (times, stations); NaN marks a missing value. `operator` maps a state to (stations,).
+    `whitener` is `R^(-1/2)`, one for all times or one each; R is instrument error plus whatever the model cannot
+    represent. Make one from R with `observe`.
+    """
+
+    values: Float[Array, "times stations"]
+    operator: Callable[[State], Float[Array, " stations"]]
+    whitener: Float[Array, "*times stations stations"]
+
+    @property
+    def present(self) -> Bool[Array, "times stations"]:
+        return jnp.isfinite(self.values)
+
+    def departures(self, states: State) -> Float[Array, "times stations"]:
+        """`y - H(x)` at every time; zero where the value is missing."""
+        predicted = jax.vmap(self.operator)(states)
+        return jnp.where(self.present, jnp.where(self.present, self.values, 0.0) - predicted, 0.0)
+
+    def whitened(self, states: State) -> Float[Array, "times stations"]:
+        """`R^(-1/2) (y - H(x))`: independent and of unit variance where R is right; zero where missing."""
+        departures = self.departures(states)
+        if self.whitener.ndim == 2:
+            return departures @ self.whitener.T
+        return jnp.einsum("tij,tj->ti", self.whitener, departures)
+
+
+def whitening(covariance: Float[Array, "stations stations"]) -> Float[Array, "stations stations"]:
+    """The inverse of the lower Cholesky factor of R. As a dense matrix it is applied by one product, everywhere."""
+    factor = jnp.linalg.cholesky(covariance)
+    identity = jnp.eye(len(covariance), dtype=covariance.dtype)
+    return jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
+
+
+def observe(
+    values: Float[Array, "*windows times stations"],
+    operator: Callable[[State], Float[Array, " stations"]],
+    covariance: Float[Array, "stations stations"],
+    *,
+    missing: bool = False,
+) -> Observations:
+    """Observations with error covariance R at every time, of one window or (leading axis) of several.
+
+    `missing=True` cuts missing stations out of R exactly, time by time; without it no value may be NaN.
+    """
+    if not missing:
+        return Observations(values, operator, whitening(covariance))
+
+    def without(present: Bool[Array, " stations"]) -> Float[Array, "stations stations"]:
+        both = present[:, None] & present[None, :]
+        kept = whitening(jnp.where(both, covariance, jnp.eye(len(covariance), dtype=covariance.dtype)))
+        return jnp.where(both, kept, 0.0)
+
+    present = jnp.isfinite(values)
+    whiteners = jax.vmap(without)(present.reshape(-1, values.shape[-1]))
+    return Observations(values, operator, whiteners.reshape(*values.shape, values.shape[-1]))
+
+
+class LinearOperator(eqx.Module):
+    """`H(x) = matrix x` of the newest entry of a delay state, or of a flat state."""
+
+    matrix: Float[Array, "stations n"]
+
+    def __call__(self, state: Float[Array, "*lags n"]) -> Float[Array, " stations"]:
+        return self.matrix @ (state[0] if state.ndim == 2 else state)
+
+
+def station_covariance(
+    instrument_std: float, truncated: Float[Array, "stations rest"]
+) -> Float[Array, "stations stations"]:
+    """R of point observations seen by a truncated basis: instrument variance plus truncation (representativeness).
+
+    `truncated` holds the stations' rows of `Pod.truncated`. Without that term the analysis fits what its modes cannot
+    express (Janjic et al. 2018, Q. J. R. Meteorol. Soc. 144, 1257-1278).
+    """
+    return instrument_std**2 * jnp.eye(len(truncated), dtype=truncated.dtype) + truncated @ truncated.T

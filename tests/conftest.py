@@ -1,0 +1,31 @@
+"""What all tests share: eight CPU devices, one compile cache, and float64 for those that ask for it.
+
+JAX reads its settings when it is imported, so they are made here, before any test module is.
+"""
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+DEVICES = "--xla_force_host_platform_device_count=8"
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["MPLBACKEND"] = "Agg"
+if DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}".strip()
+# Compiled programs outlive the test process that made them; the tests' subprocesses inherit the place.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+# The size of XLA's thread pool. pytest-xdist already fills the cores; more threads would only fight each other.
+os.environ.setdefault("NPROC", "1")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture
+def x64():
+    """Runs a test in float64."""
+    with jax.enable_x64(True):
+        yield
