@@ -62,7 +62,7 @@ class EmulatorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """Observations of the days t - window .. t at `stations` grid points, with error `noise_std` (unit of the field)."""
+    """Observations of the days t - window .. t at `stations` points, with error `noise_std` (unit of the field)."""
 
     data: DataConfig = field(default_factory=DataConfig)
     modes: int = 30

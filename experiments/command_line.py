@@ -6,8 +6,9 @@ from pathlib import Path
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,6 +17,10 @@ from experiments import catalogue
 from experiments.settings import Settings
 from jaxsci.core.config import build
 from jaxsci.core.errors import CheckpointError, ConfigError, did_you_mean
+
+FLAGS = ("-m", "--multirun", "--resolve")
+SHOW = ("--cfg", "-c")
+SHOWN = ("job", "hydra", "all")
 
 
 def help_text() -> str:
@@ -47,30 +52,71 @@ def resume_arguments(arguments: Sequence[str]) -> tuple[list[str], bool]:
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         raise CheckpointError(f"resume: expected a run directory with overrides.yaml, got {directory}") from None
     saved = [line for line in saved or [] if not line.startswith("hydra.run.dir=")]
-    return [*saved, f"hydra.run.dir={directory}", *rest], True
+    return [*saved, f"hydra.run.dir={quoted(directory)}", *rest], True
+
+
+def separate(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Options for Hydra and overrides. Raises `ConfigError` for an option that is not among those of `--help`."""
+    options, overrides, rest = [], [], iter(arguments)
+    for argument in rest:
+        name, given, value = argument.partition("=")
+        if not argument.startswith("-"):
+            overrides.append(argument)
+        elif name in SHOW:
+            value = value if given else next(rest, "nothing")
+            if value not in SHOWN:
+                raise ConfigError(f"{name}: expected one of {', '.join(SHOWN)}, got {value}")
+            options += ["--cfg", value]
+        elif argument in FLAGS:
+            options.append(argument)
+        else:
+            close = did_you_mean(argument, (*FLAGS, *SHOW, "--help"))
+            raise ConfigError(f"command line: unknown option '{argument}'{close}")
+    return options, overrides
 
 
 def check(overrides: Sequence[str], *, multirun: bool) -> None:
     """Compose and type-check every configuration that the overrides ask for. Raises `ConfigError`."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ConfigError(f"command line: {_first_line(error)}") from None
-    for override in parsed:
-        _check_group(override)
+    parsed = _parse(overrides)
     if any(o.is_hydra_override() and "sweeper" in o.key_or_group for o in parsed):
         return  # a sweeper of its own decides what is run; each job is still checked when it starts
     for job in _jobs(parsed) if multirun else [parsed]:
         if not multirun and any(o.is_sweep_override() for o in job):
             swept = next(o for o in job if o.is_sweep_override())
             raise ConfigError(f"{swept.key_or_group}: got several values; add -m to run each of them")
+        for override in job:
+            _check_group(override)
         resolve(*_compose([_line(o) for o in job]))
+
+
+def forced(overrides: Sequence[str]) -> list[str]:
+    """The overrides as Hydra must get them: it would refuse keys that only the schema knows, not the YAML files."""
+    return [_line(override) for override in _parse(overrides)]
+
+
+def output_directory(overrides: Sequence[str], *, multirun: bool) -> tuple[str, Path]:
+    """Hydra's key for the directory that will be written to, and its value with all `${...}` filled in."""
+    key = "sweep" if multirun else "run"
+    single = [_line(o) for o in _parse(overrides) if not o.is_sweep_override()]
+    composed = _compose_with_hydra(single)
+    HydraConfig.instance().set_config(composed)  # what `${hydra:...}` in the value refers to
+    try:
+        return f"hydra.{key}.dir", Path(str(composed.hydra[key].dir)).absolute()
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"hydra.{key}.dir: {_first_line(error)}") from None
+
+
+def quoted(path: Path) -> str:
+    """A path as an override's value: commas, spaces, brackets and dollars in it mean nothing."""
+    return QuotedString(str(path).replace("${", r"\${"), Quote.single).with_quotes()
 
 
 def resolve(name: str, composed: DictConfig) -> tuple[catalogue.Experiment, Settings]:
     """The experiment `name` and its typed config. Raises `ConfigError`."""
     experiment = catalogue.find(name)
     try:
+        for key in sorted(OmegaConf.missing_keys(composed)):
+            raise ConfigError(f"{key}: missing; give {key}=<value>")
         mapping = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"config: {_first_line(error)}") from None
@@ -80,15 +126,26 @@ def resolve(name: str, composed: DictConfig) -> tuple[catalogue.Experiment, Sett
 
 def _compose(lines: list[str]) -> tuple[str, DictConfig]:
     """The experiment's name and its composed config, without Hydra's own part."""
-    try:
-        with initialize_config_dir(str(catalogue.CONF), version_base=None):
-            composed = compose("config", lines, return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"config: {_first_line(error)}") from None
+    composed = _compose_with_hydra(lines)
     name = composed.hydra.runtime.choices.experiment
     OmegaConf.set_struct(composed, False)
     composed.pop("hydra")
     return name, composed
+
+
+def _compose_with_hydra(lines: list[str]) -> DictConfig:
+    try:
+        with initialize_config_dir(str(catalogue.CONF), version_base=None):
+            return compose("config", lines, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"config: {_first_line(error)}") from None
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(f"command line: {_first_line(error)}") from None
 
 
 def _line(override: Override) -> str:
@@ -115,13 +172,13 @@ def _jobs(parsed: list[Override]) -> list[list[Override]]:
 
 
 def _is_group(key: str) -> bool:
-    return (catalogue.CONF / key).is_dir()
+    return bool(key) and any((catalogue.CONF / key).glob("*.yaml"))
 
 
 def _check_group(override: Override) -> None:
     """A group's option must be a file; the experiment also needs its code."""
     key = override.key_or_group
-    if not _is_group(key) or override.is_sweep_override():
+    if not _is_group(key):
         return
     folder = catalogue.CONF / key
     options = sorted(f.relative_to(folder).with_suffix("").as_posix() for f in folder.rglob("*.yaml"))

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
@@ -13,8 +13,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from experiments import command_line
+from experiments.output_directory import made, remove_if_empty
 from experiments.settings import Settings
-from jaxsci.core.config import to_mapping
+from jaxsci.core.config import require, to_mapping
 from jaxsci.core.errors import ConfigError, JaxsciError
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
@@ -28,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         arguments, resumed = command_line.resume_arguments(arguments)
-        overrides = [a for a in arguments if not a.startswith("-")]
-        command_line.check(overrides, multirun=bool({"-m", "--multirun"} & set(arguments)))
-        _hand_to_hydra(arguments, overrides, resumed)
+        options, overrides = command_line.separate(arguments)
+        command_line.check(overrides, multirun=_is_multirun(options))
+        _hand_to_hydra(options, overrides, resumed)
     except JaxsciError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -43,29 +44,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _hand_to_hydra(arguments: list[str], overrides: list[str], resumed: bool) -> None:
+def _hand_to_hydra(options: list[str], overrides: list[str], resumed: bool) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back as exceptions, and `main` makes them one line
+    multirun = _is_multirun(options)
+    key, directory = command_line.output_directory(overrides, multirun=multirun)
+    pinned = f"{key}={command_line.quoted(directory)}"  # a time of day in its name would move on
+    refused: list[JaxsciError] = []  # raised through Hydra they would cost a line of its own
 
     @hydra.main(version_base=None, config_path=str(command_line.catalogue.CONF), config_name="config")
     def job(composed: DictConfig) -> None:
-        _run(composed, overrides, resumed)
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            if not refused:
+                _run(folder, composed, overrides, resumed)
+        except JaxsciError as error:
+            refused.append(error)
+        finally:
+            if multirun:
+                remove_if_empty(folder)  # `made` knows only the folder above
 
-    program, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    program, sys.argv = sys.argv, [sys.argv[0], *options, *command_line.forced(overrides), pinned]
     try:
-        job()
+        with nullcontext() if "--cfg" in options else made(directory):
+            job()
     finally:
         sys.argv = program
+    if refused:
+        raise refused[0]
 
 
-def _run(composed: DictConfig, overrides: list[str], resumed: bool) -> None:
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        _run_in(directory, composed, overrides, resumed)
-    finally:
-        _remove_if_empty(directory)  # Hydra makes the folder before it asks us
+def _is_multirun(options: list[str]) -> bool:
+    return "-m" in options or "--multirun" in options
 
 
-def _run_in(directory: Path, composed: DictConfig, overrides: list[str], resumed: bool) -> None:
+def _run(directory: Path, composed: DictConfig, overrides: list[str], resumed: bool) -> None:
     experiment, config = command_line.resolve(HydraConfig.get().runtime.choices["experiment"], composed)
     main_process = _prepare_jax(config, overrides)
 
@@ -73,7 +85,7 @@ def _run_in(directory: Path, composed: DictConfig, overrides: list[str], resumed
     from jaxsci.core.summary import table
 
     started = time.perf_counter()
-    job_overrides = list(HydraConfig.get().overrides.task)
+    job_overrides = [line.removeprefix("++") for line in HydraConfig.get().overrides.task]
     with Run(
         directory,
         to_mapping(config),
@@ -92,9 +104,14 @@ def _run_in(directory: Path, composed: DictConfig, overrides: list[str], resumed
 
 def _prepare_jax(config: Settings, overrides: list[str]) -> bool:
     """Set what must be set before the first array exists. Returns whether this is process 0."""
-    if config.cpu_threads is not None:
-        os.environ["NPROC"] = str(config.cpu_threads)  # XLA's CPU client sizes its pool by it when it starts
+    # A collective blocks a thread of XLA's pool per device, and a device can have several in flight.
+    threads = config.cpu_threads or (8 * config.cpu_devices if config.cpu_devices else None)
+    if threads is not None:
+        os.environ["NPROC"] = str(threads)  # XLA's CPU client sizes its pool by it when it starts
     import jax
+
+    if config.cpu_devices is not None:
+        _split_cpu(config.cpu_devices)
 
     from jaxsci.core import distributed
     from jaxsci.core.precision import apply_precision
@@ -107,17 +124,23 @@ def _prepare_jax(config: Settings, overrides: list[str]) -> bool:
     return distributed.is_main()
 
 
+def _split_cpu(devices: int) -> None:
+    """Make this many CPU devices. Within a process whose backend runs already, only their number can be checked."""
+    import jax
+
+    flags = os.environ.get("XLA_FLAGS", "").split()  # JAX refuses to be told twice
+    os.environ["XLA_FLAGS"] = " ".join(f for f in flags if "xla_force_host_platform_device_count" not in f)
+    try:
+        jax.config.update("jax_num_cpu_devices", devices)
+    except RuntimeError:
+        found = jax.local_device_count("cpu")
+        require(found == devices, "cpu_devices", f"{found}, the number this process started with", devices)
+
+
 def _with_seconds(summary, seconds: dict[str, float]):
     from dataclasses import replace
 
     return replace(summary, seconds=seconds)
-
-
-def _remove_if_empty(directory: Path) -> None:
-    with suppress(OSError):
-        directory.rmdir()
-        directory.parent.rmdir()
-        directory.parent.parent.rmdir()
 
 
 if __name__ == "__main__":

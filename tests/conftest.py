@@ -17,8 +17,9 @@ if DEVICES not in os.environ.get("XLA_FLAGS", ""):
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
-# The size of XLA's thread pool. pytest-xdist already fills the cores; more threads would only fight each other.
-os.environ.setdefault("NPROC", "1")
+# The size of XLA's thread pool. A collective blocks a thread per device, and a device can have several in flight: with
+# as few threads as cores the eight devices wait for each other forever.
+os.environ.setdefault("NPROC", "64")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

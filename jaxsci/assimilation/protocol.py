@@ -24,7 +24,9 @@ class ForecastProtocol(eqx.Module):
     def __check_init__(self) -> None:
         if self.window < 0:
             raise ConfigError(f"window: expected 0 or more days before the analysis, got {self.window}")
-        if self.noise_std <= 0:
+        if self.stations < 1:
+            raise ConfigError(f"stations: expected 1 or more, got {self.stations}")
+        if not self.noise_std > 0:
             raise ConfigError(f"noise_std: expected a value above 0 (protocol forecast), got {self.noise_std}")
 
     @property
@@ -52,7 +54,12 @@ class Network(NamedTuple):
 
 
 def draw_network(protocol: ForecastProtocol, truth: Float[Array, "days points"], *, key: PRNGKeyArray) -> Network:
-    """Stations drawn uniformly from the grid, observing `truth` every day with noise."""
+    """Stations drawn uniformly from the grid, observing `truth` every day with noise.
+
+    Raises `ConfigError` where there are more stations than points.
+    """
+    if protocol.stations > truth.shape[1]:
+        raise ConfigError(f"stations: expected at most {truth.shape[1]}, one a point, got {protocol.stations}")
     place, noise = jax.random.split(key)
     stations = jax.random.choice(place, truth.shape[1], (protocol.stations,), replace=False)
     seen = truth[:, stations]

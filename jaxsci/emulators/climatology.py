@@ -28,14 +28,25 @@ class HarmonicClimatology(eqx.Module):
 def select_climatology(
     time: np.ndarray,
     values: Float[np.ndarray, "days points"],
-    train: slice,
-    validation: slice,
-    candidates: tuple,
+    weights: Float[np.ndarray, " points"],
+    candidates: tuple[int, ...],
+    blocks: int = 5,
 ) -> HarmonicClimatology:
-    """The number of harmonics with the smallest squared error on the validation span."""
-    fits = [HarmonicClimatology.fit(time[train], values[train], harmonics) for harmonics in candidates]
-    errors = [np.square(values[validation] - fit(time[validation])).mean() for fit in fits]
-    return fits[int(np.argmin(errors))]
+    """The number of harmonics that best predicts left-out blocks of consecutive days, fitted to all the days given.
+
+    Pass the training days. Years differ more than harmonics do: one other year would be a poor judge.
+    """
+
+    def error(harmonics: int) -> float:
+        total = 0.0
+        for out in np.array_split(np.arange(len(time)), blocks):
+            kept = np.delete(np.arange(len(time)), out)
+            fit = HarmonicClimatology.fit(time[kept], values[kept], harmonics)
+            total += np.sum(weights * np.square(values[out] - fit(time[out])))
+        return total
+
+    best = min(candidates, key=error)
+    return HarmonicClimatology.fit(time, values, best)
 
 
 def _basis(time: np.ndarray, harmonics: int) -> Float[np.ndarray, "days terms"]:

@@ -28,9 +28,10 @@ class ReducedField:
 
 
 def reduce_field(field: Field, split: Split, *, modes: int, harmonics: tuple[int, ...]) -> ReducedField:
-    """Fit climatology and POD. Of several `harmonics` the number that does best on the validation span is taken."""
-    climatology = select_climatology(field.time, field.flat, split.train, split.validation, harmonics)
+    """Fit climatology and POD. Of several `harmonics` the best in cross-validation over the training span is taken."""
+    train = split.train
+    climatology = select_climatology(field.time[train], field.flat[train], field.area_weights, harmonics)
     anomalies = field.flat - climatology(field.time)
-    pod = Pod.fit(anomalies[split.train], field.area_weights, modes)
+    pod = Pod.fit(anomalies[train], field.area_weights, modes)
     coefficients = np.asarray(pod.encode(jnp.asarray(anomalies)))
     return ReducedField(field, split, climatology, pod, anomalies, coefficients)

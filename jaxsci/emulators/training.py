@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxsci.core.config import between, positive, require
 from jaxsci.core.ensemble import init_ensemble
+from jaxsci.core.errors import ConfigError
 from jaxsci.core.optimizer import OptimizerConfig
 from jaxsci.core.train import fit, init_state, make_step
 from jaxsci.emulators.delay import training_pairs
@@ -64,7 +65,11 @@ def train_recurrent(
 
     Inputs get Gaussian noise, as analyses have errors and days are few. Training stops when the ensemble mean has
     not improved on the validation span for `patience` evaluations.
+
+    Raises `ConfigError` where `config.lags` differs from the linear model's lags, `DataError` on too few days.
     """
+    if config.lags != linear.lags:
+        raise ConfigError(f"lags: expected {linear.lags}, those of the linear model, got {config.lags}")
     scale = jnp.asarray(train.std(0), jnp.float32)
     total = jnp.sum(jnp.square(scale))
     states, targets = (jnp.asarray(a, jnp.float32) for a in training_pairs(train, config.lags, linear.leads))
@@ -72,7 +77,9 @@ def train_recurrent(
     begin, draw = jax.random.split(key)
     build = lambda key: DirectRecurrent(linear.maps, scale, config.width, key=key)  # noqa: E731
     members = init_ensemble(build, config.members, key=begin)
-    params, static = eqx.partition(members, eqx.is_inexact_array)
+    # Frozen leaves are no parameters at all: a zero gradient alone would leave them to weight decay.
+    learned = eqx.tree_at(lambda m: (m.skip, m.scale), jax.tree.map(eqx.is_inexact_array, members), (False, False))
+    params, static = eqx.partition(members, learned)
 
     def error(forecast: Array, truth: Array) -> Float[Array, ""]:
         return jnp.mean(jnp.sum(jnp.square(forecast - truth), -1)) / total

@@ -28,9 +28,7 @@ def tree(seed=0):
     """A leaf of every kind that a training state may hold."""
     key = jax.random.key(seed)
     return {
-        "pair": Pair(
-            jax.random.normal(key, (64, 32)), (jnp.int32(seed), jnp.arange(6).reshape(2, 3) % 2 == 0)
-        ),
+        "pair": Pair(jax.random.normal(key, (64, 32)), (jnp.int32(seed), jnp.arange(6).reshape(2, 3) % 2 == 0)),
         "half": jax.random.normal(key, (5,), jnp.bfloat16),
         "complex": jnp.array([1 + 2j, -3j], jnp.complex64),
         "empty": jnp.zeros((0, 3)),

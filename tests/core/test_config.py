@@ -139,9 +139,7 @@ def test_unknown_key_like_nothing_else_lists_what_is_known():
 
 
 def test_key_of_another_member_of_the_family_is_unknown():
-    assert refusal({"modes": 2, "emulator": {"kind": "linear", "hidden": 3}}).startswith(
-        "emulator.hidden: unknown key"
-    )
+    assert refusal({"modes": 2, "emulator": {"kind": "linear", "hidden": 3}}).startswith("emulator.hidden: unknown key")
 
 
 def test_missing_key_says_what_to_give():
@@ -211,10 +209,7 @@ def test_union_refuses_what_fits_no_type():
 
 
 def test_literal_suggests_the_nearest():
-    assert (
-        refusal({"modes": 1, "rule": "adm"})
-        == "rule: expected one of adam, sgd, got 'adm'; did you mean 'adam'?"
-    )
+    assert refusal({"modes": 1, "rule": "adm"}) == "rule: expected one of adam, sgd, got 'adm'; did you mean 'adam'?"
     assert refusal({"modes": 1, "rule": 3}) == "rule: expected one of adam, sgd, got 3"
 
 
@@ -231,10 +226,7 @@ def test_unknown_kind_suggests_the_nearest_of_its_own_family():
 
 
 def test_missing_kind_lists_the_family():
-    assert (
-        refusal({"modes": 1, "emulator": {}})
-        == "emulator.kind: expected one of linear, recurrent, got nothing"
-    )
+    assert refusal({"modes": 1, "emulator": {}}) == "emulator.kind: expected one of linear, recurrent, got nothing"
 
 
 def test_families_do_not_mix():

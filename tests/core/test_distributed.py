@@ -77,9 +77,7 @@ def test_off_is_off(joined):
 
 
 def test_config_overrides_the_launcher(joined):
-    config = DistributedConfig(
-        mode="on", coordinator="a:1", process_id=0, num_processes=3, heartbeat_timeout_seconds=7
-    )
+    config = DistributedConfig(mode="on", coordinator="a:1", process_id=0, num_processes=3, heartbeat_timeout_seconds=7)
     assert distributed.start(config, JAX)
     assert (joined["coordinator_address"], joined["num_processes"], joined["process_id"]) == ("a:1", 3, 0)
     assert joined["heartbeat_timeout_seconds"] == 7
@@ -149,9 +147,7 @@ def test_two_processes(tmp_path):
     environment = {**os.environ, "XLA_FLAGS": ""}  # one device in each, not the eight of the tests
     script = [sys.executable, "-m", "tests.core.programs.two_processes", str(tmp_path), str(port)]
     processes = [
-        subprocess.Popen(
-            [*script, str(index)], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, env=environment
-        )
+        subprocess.Popen([*script, str(index)], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, env=environment)
         for index in range(2)
     ]
     lines = queue.Queue()

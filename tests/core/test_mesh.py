@@ -53,7 +53,5 @@ def test_bad_sizes(sizes, said):
 def test_replicate():
     mesh = make_mesh(MeshConfig())
     tree = replicate({"x": jnp.arange(3.0), "key": jax.random.key(5)}, mesh)
-    assert all(
-        leaf.sharding.is_fully_replicated and len(leaf.sharding.device_set) == 8 for leaf in tree.values()
-    )
+    assert all(leaf.sharding.is_fully_replicated and len(leaf.sharding.device_set) == 8 for leaf in tree.values())
     np.testing.assert_array_equal(jax.random.key_data(tree["key"]), jax.random.key_data(jax.random.key(5)))

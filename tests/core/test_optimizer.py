@@ -58,16 +58,12 @@ def test_gradients_are_clipped_by_their_global_norm():
     np.testing.assert_allclose(optax.tree.norm(update), 1.0, rtol=1e-6)
     np.testing.assert_allclose(update["a"], [-1 / 3, -2 / 3], rtol=1e-6)
     short = jax.tree.map(lambda leaf: leaf / 60, long)
-    jax.tree.map(
-        lambda u, g: np.testing.assert_array_equal(u, -g), first_update(config, params, short), short
-    )
+    jax.tree.map(lambda u, g: np.testing.assert_array_equal(u, -g), first_update(config, params, short), short)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "lion"])
 def test_first_step_follows_the_sign(name):
-    update = first_update(
-        OptimizerConfig(name=name, learning_rate=0.1), jnp.zeros(3), jnp.array([3.0, -0.2, 50.0])
-    )
+    update = first_update(OptimizerConfig(name=name, learning_rate=0.1), jnp.zeros(3), jnp.array([3.0, -0.2, 50.0]))
     # adam divides by |g| + 1e-8, up to its float32 bias correction
     np.testing.assert_allclose(update, [-0.1, 0.1, -0.1], rtol=1e-5)
 

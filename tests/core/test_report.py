@@ -106,18 +106,14 @@ def test_the_page_loads_nothing_from_elsewhere():
     html = full_page()
     page = Page(html)
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
-    sources = [
-        attributes[name] for _, attributes in page.tags for name in ("src", "href") if name in attributes
-    ]
+    sources = [attributes[name] for _, attributes in page.tags for name in ("src", "href") if name in attributes]
     assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
     assert "http" not in html and "@import" not in html and "url(" not in html
 
 
 def test_every_text_is_escaped():
     evil = '<script>alert("x")</script>'
-    report = (
-        Report(evil, evil).text(evil, evil).table(evil, [evil], [[evil]], evil).figure(evil, picture(), evil)
-    )
+    report = Report(evil, evil).text(evil, evil).table(evil, [evil], [[evil]], evil).figure(evil, picture(), evil)
     html = report.html(
         Summary(
             evil,
@@ -163,9 +159,7 @@ def test_a_row_of_the_wrong_length_is_a_mistake():
 
 
 def test_columns_of_numbers_share_their_decimals():
-    page = Page(
-        Report("t", "q").table("T", ["m", "x"], [["a", 78.0], ["b", -42.75], ["c", 5.5]]).html(summary())
-    )
+    page = Page(Report("t", "q").table("T", ["m", "x"], [["a", 78.0], ["b", -42.75], ["c", 5.5]]).html(summary()))
     for text in ("78.00", "−42.75", "5.50"):
         assert text in page.text
 
@@ -176,9 +170,7 @@ def test_numbers_too_unlike_to_share_decimals_keep_their_own():
 
 
 def test_scalars_of_numpy_and_jax_count_as_numbers():
-    page = Page(
-        Report("t", "q").table("T", ["x"], [[np.float32(0.5)], [jnp.int32(3)]]).html(Summary("x", {}))
-    )
+    page = Page(Report("t", "q").table("T", ["x"], [[np.float32(0.5)], [jnp.int32(3)]]).html(Summary("x", {})))
     assert ("td", {"class": "n"}) in page.tags
     assert "0.5\n" in page.text and "3.0\n" in page.text
 

@@ -45,9 +45,7 @@ def test_gradient_has_a_taylor_remainder_of_second_order(checkpoint):
         sizes = np.array([1e-2, 1e-3, 1e-4])
         remainder = np.array([abs(energy(at + h) - value - h * slope) for h in sizes])
         orders = np.diff(np.log(remainder)) / np.diff(np.log(sizes))
-        assert np.all(
-            orders > 1.9
-        )  # 2 for an exact gradient, 1 for a wrong one; third-order terms shift it by h
+        assert np.all(orders > 1.9)  # 2 for an exact gradient, 1 for a wrong one; third-order terms shift it by h
 
 
 def test_no_steps_and_negative_steps():

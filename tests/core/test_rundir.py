@@ -35,9 +35,7 @@ def test_a_finished_run_leaves_what_the_architecture_lists(tmp_path):
         run.log({"loss": 0.5}, step=1)
         path = run.figure("maps", new_figure()[0])
         report = Report("Demo", "Does it?").figure("maps", path)
-        summary = run.finish(
-            Summary("demo", {"loss": 0.5}, {"loss": Reference(1.0, "zero", "lower")}), report
-        )
+        summary = run.finish(Summary("demo", {"loss": 0.5}, {"loss": Reference(1.0, "zero", "lower")}), report)
     assert names(directory) == {
         "config.yaml",
         "overrides.yaml",
@@ -165,9 +163,7 @@ def test_a_second_live_run_is_refused_with_the_first_ones_pid(tmp_path):
     with Run(tmp_path, CONFIG) as first:
         first.log({"loss": 1.0}, 1)
         second = Run(tmp_path, CONFIG)
-        with pytest.raises(
-            JaxsciError, match=rf"in use by a live run \(pid {os.getpid()}, started "
-        ) as caught:
+        with pytest.raises(JaxsciError, match=rf"in use by a live run \(pid {os.getpid()}, started ") as caught:
             second.log({"loss": 2.0}, 1)
         assert "\n" not in str(caught.value)
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] == 1.0
@@ -217,9 +213,7 @@ def test_a_run_in_another_process_holds_the_directory_until_it_is_killed(tmp_pat
 def test_a_directory_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     run = Run(tmp_path / "file" / "run", CONFIG)
-    with pytest.raises(
-        JaxsciError, match="cannot create run directory .*; choose another directory"
-    ) as caught:
+    with pytest.raises(JaxsciError, match="cannot create run directory .*; choose another directory") as caught:
         run.log({"loss": 1.0}, 1)
     assert "\n" not in str(caught.value)
 

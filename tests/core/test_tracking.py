@@ -64,9 +64,7 @@ def test_a_fresh_run_replaces_an_earlier_file(tmp_path, make, name):
     assert "new" in text and "old" not in text
 
 
-@pytest.mark.parametrize(
-    ("make", "name", "read"), [(JsonlTracker, "m.jsonl", jsonl), (CsvTracker, "m.csv", table)]
-)
+@pytest.mark.parametrize(("make", "name", "read"), [(JsonlTracker, "m.jsonl", jsonl), (CsvTracker, "m.csv", table)])
 class TestResume:
     def test_equals_the_uninterrupted_run(self, tmp_path, make, name, read):
         whole = make(tmp_path / f"whole-{name}")

@@ -137,9 +137,7 @@ def test_gradients_and_moments_stay_sharded_like_their_parameters():
     seen = {}
 
     def spy(updates, state, params=None):
-        jax.debug.inspect_array_sharding(
-            updates["w"], callback=lambda sharding: seen.update(gradient=sharding)
-        )
+        jax.debug.inspect_array_sharding(updates["w"], callback=lambda sharding: seen.update(gradient=sharding))
         return optimizer.update(updates, state, params)
 
     loss = lambda params, batch, *, key: (jnp.mean(jnp.tanh(batch @ params["w"]) ** 2), {})  # noqa: E731
@@ -259,9 +257,7 @@ def test_handlers_are_put_back(tmp_path):
         if step == 10:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    done = fit(
-        start(SGD), make_step(quadratic, SGD, batch_at=lambda i: 1.0), steps=50, log_every=10, on_log=on_log
-    )
+    done = fit(start(SGD), make_step(quadratic, SGD, batch_at=lambda i: 1.0), steps=50, log_every=10, on_log=on_log)
     assert done.interrupted
     assert done.result == "interrupted at step 11; nothing was saved, for want of checkpoints"
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
@@ -329,9 +325,7 @@ def explosive(at, escape_key=None):
 def test_a_loss_that_is_not_finite_stops(tmp_path):
     rows = []
     with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(
-            NonFiniteError, match="loss became inf at step 12; lower optimizer.learning_rate"
-        ) as e:
+        with pytest.raises(NonFiniteError, match="loss became inf at step 12; lower optimizer.learning_rate") as e:
             fit(
                 start(SGD),
                 explosive(11),
@@ -362,9 +356,7 @@ def test_rollback_goes_on_with_another_key(tmp_path):
         assert done.stats["steps"] > 30
         expected = jax.random.fold_in(jax.random.key(0), 1)
         np.testing.assert_array_equal(jax.random.key_data(done.state.key), jax.random.key_data(expected))
-        np.testing.assert_allclose(
-            done.state.params["x"], 1 + (np.arange(4) - 1) * 0.8**30, rtol=1e-5
-        )  # float32
+        np.testing.assert_allclose(done.state.params["x"], 1 + (np.arange(4) - 1) * 0.8**30, rtol=1e-5)  # float32
         saved = checkpoints.restore_latest(done.state)
         assert saved is not None and saved[2]["rollbacks"] == 1
 

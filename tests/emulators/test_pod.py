@@ -1,5 +1,7 @@
 """Proper orthogonal decomposition: weighted orthonormality, Pythagoras, optimality, and what it leaves out."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ RNG = np.random.default_rng(1)
 WEIGHTS = RNG.uniform(0.2, 1.8, size=12)
 SNAPSHOTS = RNG.normal(size=(60, 12)) @ (RNG.normal(size=(12, 12)) * np.geomspace(10, 0.1, 12))
 # Rounding of sums of 60 to 720 products of values up to about 100.
-EXACT = {"rtol": 1e-11, "atol": 1e-10}
+EXACT: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-10}
 
 
 def norm2(field):
@@ -33,20 +35,20 @@ def test_encode_undoes_decode_and_projection_repeats_itself():
     pod = Pod.fit(SNAPSHOTS, WEIGHTS, 5)
     coefficients = jnp.asarray(RNG.normal(size=(3, 2, 5)))
     np.testing.assert_allclose(pod.encode(pod.decode(coefficients)), coefficients, **EXACT)
-    once = pod.decode(pod.encode(SNAPSHOTS))
+    once = pod.decode(pod.encode(jnp.asarray(SNAPSHOTS)))
     np.testing.assert_allclose(pod.decode(pod.encode(once)), once, **EXACT)
 
 
 def test_all_modes_reconstruct_everything():
     pod = Pod.fit(SNAPSHOTS, WEIGHTS, 12)
-    np.testing.assert_allclose(pod.decode(pod.encode(SNAPSHOTS)), SNAPSHOTS, **EXACT)
+    np.testing.assert_allclose(pod.decode(pod.encode(jnp.asarray(SNAPSHOTS))), SNAPSHOTS, **EXACT)
     assert pod.truncated.shape == (12, 0) and pod.captured == pytest.approx(1.0, rel=1e-15)
 
 
 @pytest.mark.parametrize("modes", [1, 4, 11])
 def test_pythagoras_and_captured_variance(modes):
     pod = Pod.fit(SNAPSHOTS, WEIGHTS, modes)
-    kept = np.asarray(pod.decode(pod.encode(SNAPSHOTS)))
+    kept = np.asarray(pod.decode(pod.encode(jnp.asarray(SNAPSHOTS))))
     np.testing.assert_allclose(norm2(kept) + norm2(SNAPSHOTS - kept), norm2(SNAPSHOTS), **EXACT)
     np.testing.assert_allclose(np.sum(pod.variance), norm2(kept), **EXACT)
     np.testing.assert_allclose(pod.captured, norm2(kept) / norm2(SNAPSHOTS), **EXACT)
@@ -55,7 +57,7 @@ def test_pythagoras_and_captured_variance(modes):
 @pytest.mark.parametrize("modes", [1, 4, 11])
 def test_truncated_is_the_factor_of_the_covariance_left_out(modes):
     pod = Pod.fit(SNAPSHOTS, WEIGHTS, modes)
-    rest = SNAPSHOTS - np.asarray(pod.decode(pod.encode(SNAPSHOTS)))
+    rest = SNAPSHOTS - np.asarray(pod.decode(pod.encode(jnp.asarray(SNAPSHOTS))))
     np.testing.assert_allclose(pod.truncated @ pod.truncated.T, rest.T @ rest / len(rest), **EXACT)
     kept = pod.modes * pod.variance @ pod.modes.T
     whole = SNAPSHOTS.T @ SNAPSHOTS / len(SNAPSHOTS)
@@ -64,7 +66,7 @@ def test_truncated_is_the_factor_of_the_covariance_left_out(modes):
 
 def test_variance_is_that_of_each_coefficient_and_falls_and_coefficients_are_uncorrelated():
     pod = Pod.fit(SNAPSHOTS, WEIGHTS, 12)
-    coefficients = np.asarray(pod.encode(SNAPSHOTS))
+    coefficients = np.asarray(pod.encode(jnp.asarray(SNAPSHOTS)))
     np.testing.assert_allclose(coefficients.T @ coefficients / 60, np.diag(pod.variance), **EXACT)
     assert (np.diff(pod.variance) < 0).all()
 

@@ -32,9 +32,7 @@ def batch_at(step):
 
 def train(directory: Path, *, save_every: int = 5, steps: int = STEPS, on_log=None) -> FitResult:
     """Train, or go on training, the run in `directory`."""
-    optimizer = OptimizerConfig(name="adamw", weight_decay=0.01, clip_norm=1.0, schedule="cosine").build(
-        STEPS
-    )
+    optimizer = OptimizerConfig(name="adamw", weight_decay=0.01, clip_norm=1.0, schedule="cosine").build(STEPS)
     first, second = jax.random.split(jax.random.key(0))
     params = {"first": jax.random.normal(first, (4, 32)), "second": jax.random.normal(second, (32, 1))}
     with Checkpoints(directory / "checkpoints") as checkpoints:

@@ -69,9 +69,7 @@ def main(directory: Path, port: int, index: int) -> None:
 
     with Checkpoints(directory / "checkpoints") as checkpoints:
         state = init_state(params, optimizer, key=jax.random.key(0))
-        done = fit(
-            state, step, steps=100_000, log_every=2, on_log=on_log, checkpoints=checkpoints, save_every=10
-        )
+        done = fit(state, step, steps=100_000, log_every=2, on_log=on_log, checkpoints=checkpoints, save_every=10)
         report["result"], report["interrupted"] = done.result, done.interrupted
 
         # What both wrote, each restores: once as it lay, once whole on every device.

@@ -1,0 +1,71 @@
+"""Reducing a field: nothing that is fitted knows the test span, and the parts add up to the field."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsci.core.errors import ConfigError
+from jaxsci.emulators import fit_linear, reduce_field, split_by_time
+from jaxsci.emulators.baselines import damping_factors
+from jaxsci.emulators.fields import Field
+from jaxsci.emulators.skill import one_day_error
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def everything_fitted(field):
+    split = split_by_time(len(field.time))
+    reduced = reduce_field(field, split, modes=6, harmonics=(1, 2))
+    train, validation = reduced.coefficients[split.train], reduced.coefficients[split.validation]
+    linear = fit_linear(train, validation, lags=2, leads=3, ridges=(1e-4, 1e-1))
+    return {
+        "climatology": reduced.climatology.coefficients,
+        "modes": reduced.pod.modes,
+        "variance": reduced.pod.variance,
+        "truncated": reduced.pod.truncated,
+        "captured": reduced.pod.captured,
+        "linear": linear.maps,
+        "one_day_error": one_day_error(linear, reduced),
+        "damping": damping_factors(reduced.anomalies[split.train], reduced.weights, 3),
+    }
+
+
+def disturbed(field, span):
+    values = field.values.copy()
+    values[span] = 5000 + 300 * np.random.default_rng(9).normal(size=values[span].shape)
+    return Field(field.name, values, field.lat, field.lon, field.time)
+
+
+def test_no_fitted_array_changes_when_the_test_span_does(make_field):
+    field = make_field(400)
+    split = split_by_time(400)
+    before, after = everything_fitted(field), everything_fitted(disturbed(field, split.test))
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name], err_msg=name)
+    # The test can fail: one day earlier belongs to the validation span and is felt.
+    earlier = everything_fitted(disturbed(field, slice(split.test.start - 1, None)))
+    assert not np.array_equal(before["one_day_error"], earlier["one_day_error"])
+
+
+def test_the_training_span_alone_makes_climatology_and_modes(make_field):
+    field = make_field(400)
+    split = split_by_time(400)
+    reduced = reduce_field(field, split, modes=6, harmonics=(1,))
+    other = reduce_field(disturbed(field, slice(split.train.stop, None)), split, modes=6, harmonics=(1,))
+    np.testing.assert_array_equal(reduced.climatology.coefficients, other.climatology.coefficients)
+    np.testing.assert_array_equal(reduced.pod.modes, other.pod.modes)
+
+
+def test_climatology_plus_modes_plus_rest_is_the_field(make_field):
+    field = make_field(200)
+    split = split_by_time(200)
+    reduced = reduce_field(field, split, modes=20, harmonics=(1,))  # 20 points: every mode
+    again = reduced.climatology(field.time) + np.asarray(reduced.pod.decode(jnp.asarray(reduced.coefficients)))
+    np.testing.assert_allclose(again, field.flat, rtol=1e-12)  # rounding of values near 5500
+    np.testing.assert_allclose(reduced.anomalies[split.train].mean(0), 0, atol=1e-9)  # the fit has a constant term
+    np.testing.assert_array_equal(reduced.weights, field.area_weights)
+
+
+def test_more_modes_than_points(make_field):
+    with pytest.raises(ConfigError, match="modes: expected 1 to 20"):
+        reduce_field(make_field(200), split_by_time(200), modes=21, harmonics=(1,))

@@ -1,0 +1,111 @@
+"""The command line called inside the test process, and one finished tiny run of each experiment that tests share."""
+
+import io
+import os
+from collections.abc import Callable
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import run
+
+# What makes each shipped experiment small enough for a test: two steps of everything, few of anything.
+# A new file in conf/experiment needs a line here.
+TINY = {
+    "assimilation": [
+        "networks=2",
+        "modes=8",
+        "stations=12",
+        "harmonics=[1]",
+        "max_iterations=3",
+        "emulator.recurrent.steps=2",
+        "emulator.recurrent.members=2",
+        "emulator.recurrent.width=4",
+        "emulator.recurrent.evaluate_every=1",
+    ],
+}
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: list[str]
+    err: list[str]
+
+
+@contextmanager
+def settings_restored():
+    """A run sets JAX and the environment as its config says; the next test must not notice."""
+    environment = dict(os.environ)
+    flags = {name: getattr(jax.config, name) for name in ("jax_enable_x64", "jax_debug_nans")}
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        for name, value in flags.items():
+            jax.config.update(name, value)
+
+
+def call_main(*arguments: str) -> Outcome:
+    """`python -m experiments.run ARGUMENTS` without the process around it."""
+    out, err = io.StringIO(), io.StringIO()
+    with settings_restored(), redirect_stdout(out), redirect_stderr(err):
+        code = run.main(arguments)
+    return Outcome(code, out.getvalue().splitlines(), err.getvalue().splitlines())
+
+
+def tiny_overrides(name: str) -> list[str]:
+    if name not in TINY:
+        pytest.fail(f"no tiny version of experiment '{name}'; add its overrides to TINY in {Path(__file__).name}")
+    return [f"experiment={name}", *TINY[name]]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch) -> Callable[..., Outcome]:
+    """Calls the command line in an empty directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    return call_main
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[[str], list[str]]:
+    """The overrides of an experiment's tiny version."""
+    return tiny_overrides
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Callable[[str], tuple[Path, Outcome]]:
+    """The directory and outcome of a tiny run of an experiment, made once. Only look at it: copy it to change it."""
+    made: dict[str, tuple[Path, Outcome]] = {}
+
+    def get(name: str) -> tuple[Path, Outcome]:
+        if name not in made:
+            directory = tmp_path_factory.mktemp("finished") / "a run"
+            made[name] = directory, call_main(*tiny_overrides(name), f"hydra.run.dir={directory}")
+        return made[name]
+
+    return get
+
+
+@pytest.fixture
+def field_file(tmp_path) -> Callable[..., str]:
+    """Writes a small field as npz, with entries replaced (or left out, for `None`); returns its path."""
+
+    def write(**changes: np.ndarray | None) -> str:
+        days = np.arange("2000-01-01", "2000-12-01", dtype="datetime64[D]")
+        rng = np.random.default_rng(0)
+        content = {
+            "lat": np.array([50.0, 52.5, 55.0]),
+            "lon": np.array([0.0, 2.5, 5.0, 7.5]),
+            "time": days.astype("datetime64[h]"),
+            "z": 5500 + 50 * rng.standard_normal((len(days), 3, 4)),
+        }
+        path = tmp_path / "field.npz"
+        np.savez(path, **{name: value for name, value in (content | changes).items() if value is not None})
+        return str(path)
+
+    return write

@@ -1,0 +1,162 @@
+"""Every file of conf/experiment runs to its end, in its tiny version, and leaves a complete run directory."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from matplotlib.image import imread
+
+from experiments import catalogue
+from jaxsci.core.config import build, to_mapping
+from jaxsci.core.summary import read_summary
+
+NAMES = catalogue.names()
+LEADS = (1, 2, 3)
+METRICS = {
+    "assimilation": {
+        "rmse_analysis_m",
+        "rmse_background_m",
+        "rmse_oi_m",
+        "coverage_90",
+        "gradient_relative_error",
+        "seconds_4dvar_per_window",
+        "evaluations_per_second",
+        *(f"rmse_forecast_m_day{day}" for day in LEADS),
+        *(
+            f"rmse_{name}_m_day{day}"
+            for name in ("climatology", "persistence", "damped_persistence", "linear", "emulator", "oi")
+            for day in LEADS
+        ),
+    }
+}
+
+
+@pytest.fixture(params=NAMES)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def directory(name, finished) -> Path:
+    return finished(name)[0]
+
+
+def strict_json(text: str):
+    """Refuses NaN and Infinity, which Python would read and nobody else."""
+
+    def refuse(constant: str):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+class Page(HTMLParser):
+    """Collects the tags of a page with their attributes."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_there_is_something_to_ship():
+    assert "assimilation" in NAMES
+
+
+def test_every_tiny_version_belongs_to_a_shipped_file(name, tiny):
+    assert tiny(name)[0] == f"experiment={name}"  # `tiny` fails the test where the table has no entry
+
+
+def test_every_file_opens_with_its_command_and_says_what_to_expect(name):
+    text = (catalogue.CONF / "experiment" / f"{name}.yaml").read_text()
+    head = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    assert f"python -m experiments.run experiment={name}" in head
+    assert re.search(r"\d+ (minute|second|hour|min|s)", head), "the run time is missing"
+
+
+def test_it_runs(name, finished):
+    directory, outcome = finished(name)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out[-1] == f"report: {directory / 'report.html'}"
+    assert outcome.out[0].startswith("metric")
+
+
+def test_summary(name, directory):
+    content = strict_json((directory / "summary.json").read_text(encoding="utf-8"))
+    assert content["experiment"] == name
+    assert METRICS.get(name, set()) <= content["metrics"].keys()
+    assert all(isinstance(value, int | float) for value in content["metrics"].values())
+    assert content["seconds"]["total"] > 0
+    assert content["environment"]["jaxsci"] and content["environment"]["backend"]
+    assert content["references"].keys() <= content["metrics"].keys()
+    assert read_summary(directory / "summary.json").metrics == content["metrics"]
+
+
+def test_config_is_complete_and_builds_the_run_again(name, directory, tiny):
+    text = (directory / "config.yaml").read_text(encoding="utf-8")
+    saved = yaml.safe_load(text)
+    assert "${" not in text and "hydra" not in saved
+    # Nothing rests on a default that a later version might change.
+    assert to_mapping(build(catalogue.find(name).config, saved)) == saved
+    for override in tiny(name)[1:]:
+        key, value = override.split("=", 1)
+        group = saved
+        for part in key.split("."):
+            group = group[part]
+        assert group == yaml.safe_load(value)
+    assert yaml.safe_load((directory / "overrides.yaml").read_text(encoding="utf-8")) == tiny(name)
+
+
+def test_metrics_are_logged_twice_over(directory):
+    lines = [strict_json(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    with (directory / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert lines and len(rows) == len(lines)
+    for line, row in zip(lines, rows, strict=True):
+        assert int(row["step"]) == line["step"]
+        shared = (line.keys() & row.keys()) - {"step", "time"}
+        assert shared and all(float(row[key]) == line[key] for key in shared)
+
+
+def test_figures_show_something(directory):
+    figures = sorted((directory / "figures").glob("*.png"))
+    assert figures
+    for figure in figures:
+        pixels = imread(figure)[..., :3]
+        assert min(pixels.shape[:2]) > 100
+        assert np.std(pixels) > 0.01, f"{figure.name} is blank"  # a page of one colour has none
+
+
+def test_the_report_stands_alone(name, directory):
+    html = (directory / "report.html").read_text(encoding="utf-8")
+    page = Page(html)
+    links = [attrs[key] or "" for _, attrs in page.tags for key in ("src", "href", "srcset") if key in attrs]
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed"}
+    assert not re.search(r"https?://|@import|url\((?!\s*['\"]?data:)", html)
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(images) == len(list((directory / "figures").glob("*.png")))
+    assert all((attrs["src"] or "").startswith("data:image/png;base64,") for attrs in images)
+    for metric in METRICS.get(name, set()):
+        assert metric in html
+
+
+def test_nothing_else_is_left(directory):
+    left = {path.name for path in directory.iterdir()} - {"checkpoints"}
+    assert left == {
+        "config.yaml",
+        "overrides.yaml",
+        "metrics.jsonl",
+        "metrics.csv",
+        "figures",
+        "report.html",
+        "summary.json",
+    }
