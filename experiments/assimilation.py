@@ -99,6 +99,8 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     split = split_by_time(
         len(loaded.time), validation_days=config.data.validation_days, test_days=config.data.test_days
     )
+    most = min(split.train.stop, points)
+    require(config.modes <= most, "modes", f"at most {most} (training days and grid points)", config.modes)
     seconds: dict[str, float] = {}
     with progress(5, "assimilation") as steps:
         reduced = reduce_field(loaded, split, modes=config.modes, harmonics=config.harmonics)

@@ -15,14 +15,19 @@ if DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}".strip()
 # Compiled programs outlive the test process that made them; the tests' subprocesses inherit the place.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # The size of XLA's thread pool. A collective blocks a thread per device, and a device can have several in flight: with
 # as few threads as cores the eight devices wait for each other forever.
 os.environ.setdefault("NPROC", "64")
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+
+# Shapes and dtypes in annotations are checked at every call, in tests only.
+ROOMS = ("jaxsci.dynamics", "jaxsci.emulators", "jaxsci.assimilation")
+jaxtyping.install_import_hook(ROOMS, "beartype.beartype")
 
 
 @pytest.fixture

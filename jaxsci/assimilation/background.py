@@ -33,7 +33,7 @@ class Background(eqx.Module):
         return self.root.shape[1]
 
 
-def covariance_root(covariance: Float[np.ndarray, "n n"], *, tolerance: float = 1e-10) -> Float[Array, "n n"]:
+def covariance_root(covariance: Float[np.ndarray, "..."], *, tolerance: float = 1e-10) -> Float[Array, "n n"]:
     """The symmetric square root of a covariance matrix.
 
     Raises `DataError` where the matrix is not symmetric, or has an eigenvalue below `-tolerance` times the largest.

@@ -12,19 +12,19 @@ State = Any
 
 
 class Observations(eqx.Module):
-    """Observations of one window, at every step from its start.
+    """Observations of one window, at every step from its start (for `cycle` of several, along a leading axis).
 
     `values` (times, stations); NaN marks a missing value. `operator` maps a state to (stations,).
     `whitener` is `R^(-1/2)`, one for all times or one each; R is instrument error plus whatever the model cannot
     represent. Make one from R with `observe`.
     """
 
-    values: Float[Array, "times stations"]
+    values: Float[Array, "*windows times stations"]
     operator: Callable[[State], Float[Array, " stations"]]
-    whitener: Float[Array, "*times stations stations"]
+    whitener: Float[Array, "... stations stations"]
 
     @property
-    def present(self) -> Bool[Array, "times stations"]:
+    def present(self) -> Bool[Array, "*windows times stations"]:
         return jnp.isfinite(self.values)
 
     def departures(self, states: State) -> Float[Array, "times stations"]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -42,6 +43,7 @@ def time_window(
     )
 
 
+@eqx.filter_jit
 def first_window(analyser: Analyser, truth: Float[Array, "days points"], *, key: PRNGKeyArray) -> Window:
     """The first window of one drawn network, with a climatological first guess."""
     network = draw_network(analyser.protocol, truth, key=key)

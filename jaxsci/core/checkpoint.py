@@ -125,6 +125,14 @@ class Checkpoints:
             )
         return None
 
+    def saved_form(self, like: PyTree, extra: Mapping[str, Any]) -> PyTree:
+        """What a checkpoint written with `extra` holds, as `like` for it: `like` itself.
+
+        For subclasses whose files differ in shape from what is restored in the end, such as `MeshCheckpoints`
+        of the transformer. May raise `CheckpointError` when `extra` tells of another model.
+        """
+        return like
+
     def wait(self) -> None:
         """Block until the write in progress is complete. Raises what went wrong in it."""
         if self._manager is not None:
@@ -157,6 +165,7 @@ class Checkpoints:
     def _restore(self, step: int, like: PyTree, shardings: PyTree | Sharding | None) -> tuple[PyTree, dict[str, Any]]:
         where = self.directory / str(step)
         manifest = _attempt(lambda: _read_manifest(where / "manifest" / "metadata"))
+        like = self.saved_form(like, manifest["extra"])
         _compare(manifest["arrays"], _description(like), where)
         names, leaves = _named_leaves(like)
         targets = dict(zip(names, _targets(like, leaves, shardings), strict=True))

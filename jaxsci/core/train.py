@@ -8,6 +8,7 @@ one that was not, whatever the saving interval.
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
@@ -20,6 +21,7 @@ from jaxtyping import Array, PyTree
 from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.core.config import require
 from jaxsci.core.errors import CheckpointError, NonFiniteError
+from jaxsci.core.health import HealthConfig, SlowWatch, SpikeWatch
 from jaxsci.core.interrupt import Interrupt
 from jaxsci.core.profile import ProfileWindow
 from jaxsci.core.trainstep import TrainingStep as TrainingStep
@@ -34,6 +36,7 @@ Row = dict[str, float]  # the metrics of one step
 # Dispatches under way beyond the one whose metrics are ready: enough to keep the device busy, few enough to
 # stop soon.
 _AHEAD = 2
+UNWATCHED = HealthConfig()
 _REMEDY = "lower optimizer.learning_rate or set optimizer.clip_norm"
 
 
@@ -45,7 +48,7 @@ class FitResult(NamedTuple):
     - `interrupted`: whether a signal asked for its end.
     - `stats`: `steps_per_second`, `train_seconds` (without the following), `compile_seconds`, `save_seconds`
       (the part that training waited for), `evaluate_seconds`, `steps` (done in this call), `resumed_from`
-      (step or None), `rollbacks`.
+      (step or None), `rollbacks`, `slow_dispatches`, `slow_note` (a sentence on the slowest of them, or None).
     """
 
     state: TrainState
@@ -65,6 +68,7 @@ def fit(
     save_every: int | None = None,
     on_nonfinite: Literal["stop", "rollback"] = "stop",
     max_rollbacks: int = 3,
+    health: HealthConfig = UNWATCHED,
     evaluate: Callable[[PyTree], dict[str, Array]] | None = None,
     eval_every: int | None = None,
     stop_when: Callable[[Row, int], bool] | None = None,
@@ -84,6 +88,9 @@ def fit(
       place at the first end of a dispatch at or after the step asked for.
     - `on_nonfinite`: `stop` raises `NonFiniteError`; `rollback` restores the last checkpoint and goes on with
       another key, at most `max_rollbacks` times in the life of the run. Neither saves such a state.
+    - `health`: what counts as a loss spike, which is answered by the same rollback, and as a slow dispatch; those so
+      far are counted in `slow_dispatches` of every row passed to `on_log`. Where the loss draws nothing from its key,
+      the same spike comes back after a rollback; after `max_rollbacks` of them, spikes are left to pass.
     - `evaluate`: `evaluate(params) -> dict of scalars`, passed to `on_log` every `eval_every` steps and at
       the end.
     - `stop_when`: `stop_when(metrics, step)`, asked wherever `on_log` is; true ends the training.
@@ -100,8 +107,10 @@ def fit(
     for name, count in counts.items():
         require(count is None or count >= 1, name, "1 or more", count)
     require(on_nonfinite in ("stop", "rollback"), "on_nonfinite", "stop or rollback", on_nonfinite)
-    possible = on_nonfinite == "stop" or checkpoints is not None
-    require(possible, "on_nonfinite", "stop where there are no checkpoints", on_nonfinite)
+    returns = on_nonfinite == "rollback" or health.spike_factor is not None  # to a checkpoint, when need be
+    if checkpoints is None:
+        require(on_nonfinite == "stop", "on_nonfinite", "stop where there are no checkpoints", on_nonfinite)
+        require(not returns, "health.spike_factor", "null where there are no checkpoints", health.spike_factor)
 
     clock = _Clock()
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
@@ -115,20 +124,32 @@ def fit(
     result, interrupted = None, False
     programs = {}  # by length; all dispatches but the last are of one length
     pending: list[tuple[int, dict[str, Array]]] = []  # metrics still on the device, by their first step
+    spikes, slow = SpikeWatch(health), SlowWatch(health)
+    under_way: deque[tuple[int, int, float]] = deque()  # last step, length and start of the newest dispatches
 
     def save() -> None:
         if checkpoints is not None:
             with clock.aside("save"):
                 checkpoints.save(at, state, {"rollbacks": rollbacks})
 
+    def wait_for_all_but(newest: int) -> None:
+        while len(under_way) > newest:
+            jax.block_until_ready(pending[-len(under_way)])
+            slow.completed(*under_way.popleft(), clock.rest())
+
+    def is_calm(numbered: tuple[int, Row]) -> bool:
+        return rollbacks >= max_rollbacks or not spikes.spiked(numbered[1]["loss"])
+
     def tell(row: Row, number: int) -> bool:
+        if slow.on:
+            row = row | {"slow_dispatches": float(slow.count)}
         if on_log is not None:
             on_log(row, number)
         return stop_when is not None and stop_when(row, number)
 
     if at >= steps:
         result = f"already at step {at}; give more than steps={steps} to train on"
-    elif on_nonfinite == "rollback" and restored is None:
+    elif returns and restored is None:
         save()  # something to go back to
     try:
         with Interrupt() as interrupt:
@@ -139,12 +160,13 @@ def fit(
                         programs[length] = step.compile(state, length)
                 if profile is not None:
                     profile.at(at, state)
+                launched = clock.rest()
                 state, metrics = programs[length](state, at)
                 pending.append((at, metrics))
                 before, at = at, at + length
                 done += length
-                if len(pending) > _AHEAD:
-                    jax.block_until_ready(pending[-1 - _AHEAD])
+                under_way.append((at, length, launched))
+                wait_for_all_but(_AHEAD)
 
                 interrupted = interrupted or interrupt.requested()
                 logging, saving, evaluating = (
@@ -155,19 +177,21 @@ def fit(
                 if not (logging or saving or evaluating):
                     continue
 
+                wait_for_all_but(0)
                 rows = _fetch(pending)
                 pending.clear()
-                sound = list(takewhile(_is_finite, rows))
+                sound = list(takewhile(is_calm, takewhile(_is_finite, rows)))
                 stop = False
                 for number, row in sound:
                     if number % log_every == 0 or number == steps:
                         stop |= tell(row, number)
                 if len(sound) < len(rows):
-                    problem = _describe_nonfinite(*rows[len(sound)])
-                    if on_nonfinite == "stop" or checkpoints is None:
-                        raise NonFiniteError(f"{problem}; {_REMEDY}, or set on_nonfinite=rollback")
-                    if rollbacks == max_rollbacks:
-                        raise NonFiniteError(f"{problem}, after {rollbacks} rollbacks; {_REMEDY}")
+                    first = rows[len(sound)]
+                    spiked = _is_finite(first)
+                    if checkpoints is None or not (spiked or on_nonfinite == "rollback"):
+                        raise NonFiniteError(f"{_describe_nonfinite(*first)}; {_REMEDY}, or set on_nonfinite=rollback")
+                    if not spiked and rollbacks >= max_rollbacks:
+                        raise NonFiniteError(f"{_describe_nonfinite(*first)}, after {rollbacks} rollbacks; {_REMEDY}")
                     rollbacks += 1
                     state, at = _roll_back(checkpoints, like, rollbacks)
                     continue
@@ -198,6 +222,8 @@ def fit(
         **{f"{name}_seconds": seconds for name, seconds in clock.seconds.items()},
         "resumed_from": resumed_from,
         "rollbacks": rollbacks,
+        "slow_dispatches": slow.count,
+        "slow_note": slow.note,
     }
     return FitResult(state, result, interrupted, stats)
 

@@ -1,6 +1,6 @@
 """Delay coordinates: a few consecutive days as one state, so that a direct forecaster becomes a step map."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from jaxsci.core.errors import DataError
 
 
+@runtime_checkable
 class DirectEmulator(Protocol):
     """Forecasts all leads at once (non-autoregressively) from a delay state; newest day first, `state[0]` is now.
 
@@ -28,7 +29,7 @@ def advance(tomorrow: Float[Array, "1 modes"], state: Float[Array, "lags modes"]
     return jnp.concatenate([tomorrow, state[:-1]])
 
 
-def delay_states(coefficients: Float[np.ndarray, "days modes"], lags: int) -> Float[np.ndarray, "days lags modes"]:
+def delay_states(coefficients: Float[np.ndarray, "days modes"], lags: int) -> Float[np.ndarray, "samples lags modes"]:
     """All delay states of a series; the first belongs to day `lags - 1`. Raises `DataError` on too few days."""
     if len(coefficients) < lags:
         raise DataError(f"time: expected at least {lags} days for {lags} lags, got {len(coefficients)}")

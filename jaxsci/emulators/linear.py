@@ -28,7 +28,7 @@ class LinearEmulator(eqx.Module):
 
 def fit_linear(
     train: Float[np.ndarray, "days modes"],
-    validation: Float[np.ndarray, "days modes"],
+    validation: Float[np.ndarray, "validation_days modes"],
     *,
     lags: int,
     leads: int,

@@ -54,7 +54,7 @@ class Trained(NamedTuple):
 
 def train_recurrent(
     train: Float[np.ndarray, "days modes"],
-    validation: Float[np.ndarray, "days modes"],
+    validation: Float[np.ndarray, "validation_days modes"],
     linear: LinearEmulator,
     config: RecurrentConfig,
     *,
@@ -76,7 +76,7 @@ def train_recurrent(
     checks, truths = (jnp.asarray(a, jnp.float32) for a in training_pairs(validation, config.lags, linear.leads))
     begin, draw = jax.random.split(key)
     build = lambda key: DirectRecurrent(linear.maps, scale, config.width, key=key)  # noqa: E731
-    members = init_ensemble(build, config.members, key=begin)
+    members = eqx.filter_jit(lambda key: init_ensemble(build, config.members, key=key))(begin)
     # Frozen leaves are no parameters at all: a zero gradient alone would leave them to weight decay.
     learned = eqx.tree_at(lambda m: (m.skip, m.scale), jax.tree.map(eqx.is_inexact_array, members), (False, False))
     params, static = eqx.partition(members, learned)

@@ -11,10 +11,13 @@ def rmse(error: Float[Array, "*cases points"], weights: Float[Array, " points"])
 
 def anomaly_correlation(
     forecast: Float[Array, "*cases points"],
-    truth: Float[Array, "*cases points"],
+    truth: Float[Array, "... points"],
     weights: Float[Array, " points"],
 ) -> Float[Array, ""]:
-    """Uncentred correlation of anomalies from the training climatology, over all cases and points at once."""
+    """Uncentred correlation of anomalies from the training climatology, over all cases and points at once.
+
+    One `truth` may serve several forecasts: leading axes broadcast.
+    """
     covariance = jnp.mean(weights * forecast * truth)
     return covariance / jnp.sqrt(
         jnp.mean(weights * jnp.square(forecast)) * jnp.mean(weights * jnp.square(truth)) + jnp.finfo(truth.dtype).tiny

@@ -80,7 +80,7 @@ def test_states_drawn_through_the_root_have_its_covariance():
 
 
 def test_tangent_matrix_is_the_jacobian_of_the_step():
-    model, at = Lorenz63(), jnp.array([1.0, -2.0, 20.0])
+    model, at = jax.jit(Lorenz63()), jnp.array([1.0, -2.0, 20.0])
     h = 1e-6
     columns = [(model(at + h * e) - model(at - h * e)) / (2 * h) for e in jnp.eye(3)]
     # Central differences: truncation h^2, rounding 1e-16 x 20 / h.

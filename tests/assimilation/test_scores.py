@@ -17,6 +17,10 @@ pytestmark = pytest.mark.usefixtures("x64")
 NETWORKS, LEADS, MODES, POINTS = 2, 3, 4, 6
 
 
+def size(error, reduced):
+    return rmse(jnp.asarray(error), jnp.asarray(reduced.weights))
+
+
 @pytest.fixture
 def scored():
     """Scores of made-up analyses: network 0 knows the truth, network 1 is one unit off everywhere."""
@@ -57,13 +61,13 @@ def scored():
 def test_analysis_background_and_interpolation(scored):
     reduced, _, _, truth, states, scores = scored
     decode = lambda c: np.asarray(reduced.pod.decode(jnp.asarray(c)))  # noqa: E731
-    exact, shifted = (rmse(decode(c) - truth, reduced.weights) for c in (states[:, 0], states[:, 0] + 1))
+    exact, shifted = (size(decode(c) - truth, reduced) for c in (states[:, 0], states[:, 0] + 1))
     np.testing.assert_allclose(scores.analysis_by_network, [exact, shifted], rtol=1e-12)
     np.testing.assert_allclose(scores.interpolated_by_network, [shifted, exact], rtol=1e-12)
     np.testing.assert_allclose(scores.analysis**2, (exact**2 + shifted**2) / 2, rtol=1e-12)  # squares average
     assert scores.networks_better_than_oi == 0.5
     backgrounds = np.stack([decode(states[:, 0] - 2), decode(states[:, 0] - 1)]) - truth
-    np.testing.assert_allclose(scores.background, rmse(backgrounds, reduced.weights), rtol=1e-12)
+    np.testing.assert_allclose(scores.background, size(backgrounds, reduced), rtol=1e-12)
     np.testing.assert_allclose(scores.fit, 1.0, rtol=1e-12)
     np.testing.assert_allclose(scores.coverage_90, 0.5, atol=1e-12)  # all errors of one network, none of the other
 
@@ -79,7 +83,7 @@ def test_baselines_verify_on_the_day_they_were_made_for(scored):
         )
         expected = {"climatology": -later, "persistence": now - later, "damped_persistence": factor * now - later}
         for name, error in expected.items():
-            np.testing.assert_allclose(scores.rmse[name][lead - 1], rmse(error, reduced.weights), rtol=1e-12)
+            np.testing.assert_allclose(scores.rmse[name][lead - 1], size(error, reduced), rtol=1e-12)
         cosine = np.sum(reduced.weights * now * later) / np.sqrt(
             np.sum(reduced.weights * now**2) * np.sum(reduced.weights * later**2)
         )
@@ -92,7 +96,7 @@ def test_emulators_start_from_the_states_of_the_test_days(scored):
 
     def expected(model, starts, lead):
         forecasts = np.stack([model.forecast(jnp.asarray(s))[lead - 1] for s in starts[:-lead]])
-        return rmse(np.asarray(reduced.pod.decode(jnp.asarray(forecasts))) - truth[lead:], reduced.weights)
+        return size(np.asarray(reduced.pod.decode(jnp.asarray(forecasts))) - truth[lead:], reduced)
 
     for lead in (1, LEADS):
         true_start, shifted = expected(emulator, states, lead), expected(emulator, states + 1, lead)

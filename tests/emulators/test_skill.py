@@ -35,7 +35,7 @@ def test_forecasts_keep_every_leading_axis(reduced):
 def test_rmse_of_a_forecast_that_repeats_today(reduced, lags):
     span, leads = slice(150, 220), 3
     found = rmse_by_lead(persisting(5, lags, leads), reduced, span)
-    today = np.asarray(reduced.pod.decode(reduced.coefficients[span]))
+    today = np.asarray(reduced.pod.decode(jnp.asarray(reduced.coefficients[span])))
     truth = reduced.anomalies[span]
     for lead in range(1, leads + 1):
         made = range(lags - 1, len(truth) - leads)  # days whose lags and leads all lie in the span

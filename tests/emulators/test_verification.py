@@ -11,8 +11,10 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 RNG = np.random.default_rng(2)
 LATITUDES = np.repeat([60.0, 45.0, 30.0], 4)
-WEIGHTS = np.cos(np.deg2rad(LATITUDES)) / np.cos(np.deg2rad(LATITUDES)).mean()
-A, B = RNG.normal(size=(2, 20, 12))
+COSINES = np.cos(np.deg2rad(LATITUDES))
+with jax.enable_x64(True):
+    WEIGHTS = jnp.asarray(COSINES / COSINES.mean())
+    A, B = (jnp.asarray(RNG.normal(size=(20, 12))) for _ in range(2))
 ROUNDING = 1e-13  # relative
 
 

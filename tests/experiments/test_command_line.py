@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from experiments import catalogue, command_line
+from jaxsci.core.config import build
 from jaxsci.core.errors import ConfigError
 from jaxsci.core.lock import Lock
 
@@ -224,13 +225,13 @@ def test_help_lists_every_experiment_with_a_line(call, tmp_path):
     assert everything_in(tmp_path) == []
 
 
-def test_cfg_job_prints_what_a_run_would_get(call, capfd, tmp_path):
+def test_cfg_job_prints_what_a_run_would_get(call, tmp_path):
     for arguments in (["--cfg", "job"], ["--cfg=job", "--resolve"]):
         outcome = call(*arguments, "modes=8", "emulator.recurrent.steps=2")
         assert outcome.code == 0
         printed = yaml.safe_load("\n".join(outcome.out))
         assert printed["modes"] == 8 and printed["emulator"]["recurrent"]["steps"] == 2
-        _, config = command_line.resolve("assimilation", command_line.OmegaConf.create(printed))
+        config = build(catalogue.find("assimilation").config, printed)
         assert config.precision == "float64"  # as the experiment's file says, not the default of the schema
     assert everything_in(tmp_path) == []
 
@@ -238,12 +239,12 @@ def test_cfg_job_prints_what_a_run_would_get(call, capfd, tmp_path):
 def test_resume_of_a_finished_run(call, finished, tiny, tmp_path):
     original, _ = finished("assimilation")
     shutil.copytree(original, tmp_path / "again")
-    outcome = call("resume=again", "noise_std=30")
+    outcome = call("resume=again", "seed=1")
     assert outcome.code == 0, outcome.err
-    saved = [*tiny("assimilation"), "noise_std=30"]
+    saved = [*tiny("assimilation"), "seed=1"]
     assert yaml.safe_load((tmp_path / "again" / "overrides.yaml").read_text()) == saved
     before, after = (yaml.safe_load((d / "config.yaml").read_text()) for d in (original, tmp_path / "again"))
-    assert after == before | {"noise_std": 30.0}
+    assert after == before | {"seed": 1}
     assert everything_in(tmp_path / "again") == everything_in(original)
 
 
