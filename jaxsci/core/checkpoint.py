@@ -125,6 +125,15 @@ class Checkpoints:
             )
         return None
 
+    def newest_extra(self) -> dict[str, Any] | None:
+        """The `extra` of the newest checkpoint with a sound manifest, or `None`: a look without restoring."""
+        for step in reversed(self.steps()):
+            try:
+                return _attempt(lambda step=step: _read_manifest(self._manifest(step)))["extra"]
+            except _Damaged:
+                continue
+        return None
+
     def saved_form(self, like: PyTree, extra: Mapping[str, Any]) -> PyTree:
         """What a checkpoint written with `extra` holds, as `like` for it: `like` itself.
 
@@ -162,9 +171,12 @@ class Checkpoints:
             )
         return self._manager
 
+    def _manifest(self, step: int) -> Path:
+        return self.directory / str(step) / "manifest" / "metadata"
+
     def _restore(self, step: int, like: PyTree, shardings: PyTree | Sharding | None) -> tuple[PyTree, dict[str, Any]]:
         where = self.directory / str(step)
-        manifest = _attempt(lambda: _read_manifest(where / "manifest" / "metadata"))
+        manifest = _attempt(lambda: _read_manifest(self._manifest(step)))
         like = self.saved_form(like, manifest["extra"])
         _compare(manifest["arrays"], _description(like), where)
         names, leaves = _named_leaves(like)

@@ -22,7 +22,7 @@ class HealthConfig:
     """
 
     spike_factor: float | None = None
-    slow_factor: float | None = None
+    slow_factor: float | None = 3.0
     window: int = 100
 
     def __post_init__(self):

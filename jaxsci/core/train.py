@@ -36,7 +36,7 @@ Row = dict[str, float]  # the metrics of one step
 # Dispatches under way beyond the one whose metrics are ready: enough to keep the device busy, few enough to
 # stop soon.
 _AHEAD = 2
-UNWATCHED = HealthConfig()
+UNWATCHED = HealthConfig(spike_factor=None, slow_factor=None)
 _REMEDY = "lower optimizer.learning_rate or set optimizer.clip_norm"
 
 
