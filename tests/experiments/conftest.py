@@ -28,7 +28,34 @@ TINY = {
         "emulator.recurrent.width=4",
         "emulator.recurrent.evaluate_every=1",
     ],
+    "language_model": [
+        "steps=2",
+        "steps_per_dispatch=1",
+        "optimizer.warmup_steps=0",
+        "log_every=1",
+        "evaluate_every=2",
+        "validation_sequences=16",
+        "batch=16",
+        "model.layers=2",
+        "model.width=16",
+        "model.sequence=16",
+        "sample.length=8",
+    ],
+    "benchmarks/pipeline_memory": ["model.layers=4", "model.width=16", "model.sequence=16", "microbatches=[4,8]"],
+    "benchmarks/parallel_parity": [
+        "devices=2",
+        "batch=4",
+        "steps=2",
+        "uneven_layers=3",
+        "model.layers=4",
+        "model.width=16",
+        "model.heads=2",
+    ],
+    "benchmarks/transformer_vs_torch": ["steps=1", "rounds=2", "torch_compile=false", "model.layers=1"],
 }
+
+# Experiments that need a peer which the tests do not install.
+NEEDS = {"benchmarks/transformer_vs_torch": "torch"}
 
 
 class Outcome(NamedTuple):
@@ -62,6 +89,8 @@ def call_main(*arguments: str) -> Outcome:
 def tiny_overrides(name: str) -> list[str]:
     if name not in TINY:
         pytest.fail(f"no tiny version of experiment '{name}'; add its overrides to TINY in {Path(__file__).name}")
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name], reason=f"{name} compares with {NEEDS[name]}, which is not installed")
     return [f"experiment={name}", *TINY[name]]
 
 

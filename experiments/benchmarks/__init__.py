@@ -1,0 +1,1 @@
+"""Side-by-side measurements, each an experiment too."""

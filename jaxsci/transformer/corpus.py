@@ -1,0 +1,64 @@
+"""Token files, memory-mapped: a text file as its bytes, or an array of ids that a tokenizer wrote."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxsci.core.errors import DataError
+from jaxsci.transformer.tokenizer import Tokenizer
+
+SAMPLE = 1 << 16  # bytes looked at to tell text from anything else
+MARKS = (b"\xff\xfe", b"\xfe\xff")  # byte-order marks of UTF-16 and UTF-32: their text holds zero bytes
+TEXT = bytes({7, 8, 9, 10, 11, 12, 13, 27} | set(range(32, 256)))
+
+
+class Split(NamedTuple):
+    """The two parts of a corpus, in their order."""
+
+    train: np.ndarray
+    validation: np.ndarray
+
+
+def open_text(path: str | Path) -> np.ndarray:
+    """The bytes of a text file of any encoding, mapped, not read. Raises `DataError`."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"data.path: no file {path}; give an existing text file")
+    if path.stat().st_size == 0:
+        raise DataError(f"data.path: {path} is empty; expected text")
+    tokens = np.memmap(path, np.uint8, mode="r")
+    head = tokens[:SAMPLE].tobytes()
+    odd = len(head.translate(None, TEXT))
+    zeros = (head[::2].count(0), head[1::2].count(0))
+    # Latin text in UTF-16 without a mark has zeros in every other byte and nowhere else.
+    wide = head.startswith(MARKS) or (min(zeros) == 0 and max(zeros) > 0.4 * len(head) / 2)
+    if odd > 0.01 * len(head) and not wide:
+        raise DataError(f"data.path: {path} looks binary ({odd} control bytes in {len(head)}); expected text")
+    return tokens
+
+
+def encode_file(path: str | Path, tokenizer: Tokenizer, into: str | Path) -> np.ndarray:
+    """Ids of a text file, written once to the array file `into` and mapped from there. Raises `DataError`."""
+    into = Path(into)
+    if not into.exists():
+        text = open_text(path).tobytes().decode("utf-8", errors="replace")
+        part = into.with_suffix(".part.npy")
+        np.save(part, tokenizer.encode(text), allow_pickle=False)
+        part.rename(into)  # whole or not at all
+    return np.load(into, mmap_mode="r", allow_pickle=False)
+
+
+def split(tokens: np.ndarray, sequence: int, train: float = 0.9) -> Split:
+    """The first share `train` for training, the rest for validation; each must hold one sequence and its
+    target.
+    """
+    cut = int(train * len(tokens))
+    parts = Split(tokens[:cut], tokens[cut:])
+    for name, part in zip(Split._fields, parts, strict=True):
+        if len(part) < sequence + 1:
+            raise DataError(
+                f"data.path: the {name} part has {len(part)} tokens, a sequence of {sequence} needs "
+                f"{sequence + 1}; give a longer text or a smaller model.sequence"
+            )
+    return parts
