@@ -19,6 +19,8 @@ from jaxsci.core.config import require, to_mapping
 from jaxsci.core.errors import ConfigError, JaxsciError
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+# Devices made of one CPU wait long for each other where it is busy; XLA would abort the process after 40 seconds.
+PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=900"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,7 +131,8 @@ def _split_cpu(devices: int) -> None:
     import jax
 
     flags = os.environ.get("XLA_FLAGS", "").split()  # JAX refuses to be told twice
-    os.environ["XLA_FLAGS"] = " ".join(f for f in flags if "xla_force_host_platform_device_count" not in f)
+    kept = [flag for flag in flags if "xla_force_host_platform_device_count" not in flag]
+    os.environ["XLA_FLAGS"] = " ".join([*kept, PATIENCE])
     try:
         jax.config.update("jax_num_cpu_devices", devices)
     except RuntimeError:

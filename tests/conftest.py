@@ -8,11 +8,15 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 DEVICES = "--xla_force_host_platform_device_count=8"
+# On busy cores a device may wait long for the others; XLA would abort the process after 40 seconds.
+PATIENCE = (
+    "--xla_cpu_collective_call_warn_stuck_timeout_seconds=120 --xla_cpu_collective_call_terminate_timeout_seconds=900"
+)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["MPLBACKEND"] = "Agg"
 if DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}".strip()
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES} {PATIENCE}".strip()
 # Compiled programs outlive the test process that made them; the tests' subprocesses inherit the place.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -20,6 +24,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # The size of XLA's thread pool. A collective blocks a thread per device, and a device can have several in flight: with
 # as few threads as cores the eight devices wait for each other forever.
 os.environ.setdefault("NPROC", "64")
+# One program at a time: several in flight would make the devices of one wait for those of another.
+os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
