@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import language_model_report as pages
@@ -152,6 +151,8 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     loss = float(evaluate(outcome.state.params, held_out))
     export_parameters(run.path("model.safetensors"), model, outcome.state.params, mesh)
     texts = _write(config, tokenizer, outcome.state.params, mesh)
+    if run.main:
+        print("\n---\n".join(text.strip() for text in texts))
     summary = _summary(config, mesh, outcome, loss, parts, wall)
     return summary, pages.report(config, run, curves, texts, summary)
 
@@ -182,26 +183,30 @@ def _held_out(config: Config, tokens: np.ndarray, where) -> Batch:
 
 
 def _write(config: Config, tokenizer: Tokenizer, params, mesh) -> list[str]:
-    """Samples from the trained model, `count` rounded up to what the mesh splits."""
+    """Samples from the trained model. Where a text outgrows the model's sequence, its last half is the next prompt."""
     params, folded = for_decoding(config.model, params, mesh)
     replicas = folded.shape["data"] * folded.shape["fsdp"]
-    rows = math.ceil(config.sample.count / replicas) * replicas
-    prompt = tokenizer.encode(config.sample.prompt).astype(np.int32)
-    length = min(config.sample.length, config.model.sequence)
-    sampler = make_sampler(
-        config.model,
-        config.parallel,
-        folded,
-        length,
-        temperature=config.sample.temperature,
-        top_p=config.sample.top_p,
-    )
-    drawn = sampler(params, jnp.tile(prompt, (rows, 1)), jax.random.key(config.seed + 1))
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
+    rows = math.ceil(config.sample.count / replicas) * replicas  # what the mesh splits
+    longest, total = config.model.sequence, config.sample.length
+    sampling = {"temperature": config.sample.temperature, "top_p": config.sample.top_p}
+    sampler = make_sampler(config.model, config.parallel, folded, min(total, longest), **sampling)
+    prompt = tokenizer.encode(config.sample.prompt).astype(np.int32)[-longest // 2 :]
+    key = jax.random.key(config.seed + 1)
+    tokens = _fetched(sampler(params, np.tile(prompt, (rows, 1)), key))
+    while tokens.shape[1] < total:
+        kept = longest // 2
+        drawn = _fetched(sampler(params, tokens[:, -kept:], jax.random.fold_in(key, tokens.shape[1])))
+        tokens = np.concatenate([tokens, drawn[:, kept:]], axis=1)
+    return [tokenizer.decode(row) for row in tokens[: config.sample.count, :total]]
 
-        drawn = multihost_utils.process_allgather(drawn, tiled=True)
-    return [tokenizer.decode(row) for row in np.asarray(drawn)[: config.sample.count]]
+
+def _fetched(tokens: jax.Array) -> np.ndarray:
+    """On every process, the rows of all."""
+    if jax.process_count() == 1:
+        return np.asarray(tokens)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(tokens, tiled=True))
 
 
 def _summary(config: Config, mesh, outcome: FitResult, loss: float, parts: Split, wall: float) -> Summary:

@@ -66,7 +66,7 @@ def make_sampler(
     *,
     temperature: float = 1.0,
     top_p: float = 1.0,
-) -> Callable[[PyTree, Int[Array, "batch prompt"], Key[Array, ""]], Int[Array, "batch length"]]:
+) -> Callable[[PyTree, Int[Array | np.ndarray, "batch prompt"], Key[Array, ""]], Int[Array, "batch length"]]:
     """A jitted `sample(params, prompts, key) -> tokens` that continues prompts to `length` tokens.
 
     `params` and `mesh` as `for_decoding` gives them; the prompts must split over data x fsdp. What is drawn
