@@ -147,6 +147,8 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
             eval_every=config.evaluate_every,
             profile=ProfileWindow(config.profile, run.path("profile")) if config.profile.start is not None else None,
         )
+    if outcome.interrupted:
+        raise KeyboardInterrupt(outcome.result)
     wall = time.perf_counter() - began
     loss = float(evaluate(outcome.state.params, held_out))
     export_parameters(run.path("model.safetensors"), model, outcome.state.params, mesh)
@@ -232,7 +234,7 @@ def _summary(config: Config, mesh, outcome: FitResult, loss: float, parts: Split
         "slow_dispatches": stats["slow_dispatches"],
     }
     references = {}
-    if config.expected_validation_loss is not None:
+    if config.expected_validation_loss is not None and config.data.path is None:  # another text, another loss
         source = "nanoGPT's published result for this setting"
         references["validation_loss_nats"] = Reference(config.expected_validation_loss, source, "lower")
     notes = (

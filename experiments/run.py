@@ -40,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HydraException as error:
         print(f"error: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted; what was written stays; continue with resume=<run directory>", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        said = str(interrupt) or "interrupted; what was written stays; continue with resume=<run directory>"
+        print(said, file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
