@@ -88,7 +88,8 @@ def test_keys_and_values(refused, argument):
 @pytest.mark.parametrize("argument", ["data=nothing_like_it", "experiment=zzz"])
 def test_where_nothing_is_near_all_that_is_known_is_listed(refused, argument):
     group = argument.split("=")[0]
-    known = sorted(file.stem for file in (catalogue.CONF / group).glob("*.yaml"))
+    folder = catalogue.CONF / group
+    known = sorted(file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.yaml"))
     assert refused(argument).endswith(f"; known: {', '.join(known)}")
 
 
