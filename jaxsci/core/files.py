@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from jaxsci.core.errors import JaxsciError
 
@@ -26,18 +27,24 @@ def disk_errors(action: str, path: Path) -> Iterator[None]:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write `content` so that readers, and kills at any moment, find the old file or the new one, both whole.
+    """Write `content` as `open_atomic` does. Text is written as UTF-8."""
+    with open_atomic(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
-    Text is written as UTF-8. The parent directory must exist, and no other process may write the same file.
-    Raises `JaxsciError` when the disk refuses.
+
+@contextmanager
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, of which readers, and kills at any moment, find the old version or the new one, both whole.
+
+    The parent directory must exist, and no other process may write the same file. Raises `JaxsciError` when the disk
+    refuses.
     """
-    data = content.encode() if isinstance(content, str) else content
     with disk_errors("write", path):
         # In the same directory, because a rename is atomic only within one file system.
         temporary = path.with_name(f".{path.name}.unfinished")
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -8,9 +8,7 @@ little-endian, without gaps, offsets counted from its start. https://github.com/
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsci.core.errors import DataError
-from jaxsci.core.files import disk_errors
+from jaxsci.core.files import open_atomic
 
 DTYPES = {
     name: np.dtype(kind)
@@ -65,23 +63,13 @@ def write(
         header[name] = {"dtype": kind, "shape": list(entry.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    temporary = path.with_name(f".{path.name}.unfinished")
-    try:
-        with disk_errors("write", path):
-            with temporary.open("wb") as file:
-                file.write(len(text).to_bytes(8, "little"))
-                file.write(text)
-                for (name, entry), array in zip(entries.items(), arrays, strict=True):
-                    if array.shape != entry.shape or array.dtype != np.dtype(entry.dtype):
-                        raise ValueError(f"{name}: announced {entry}, got {array.dtype}{list(array.shape)}")
-                    file.write(np.ascontiguousarray(array, DTYPES[names[np.dtype(entry.dtype)]]).tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with open_atomic(path) as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for (name, entry), array in zip(entries.items(), arrays, strict=True):
+            if array.shape != entry.shape or array.dtype != np.dtype(entry.dtype):
+                raise ValueError(f"{name}: announced {entry}, got {array.dtype}{list(array.shape)}")
+            file.write(np.ascontiguousarray(array, DTYPES[names[np.dtype(entry.dtype)]]).tobytes())
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
