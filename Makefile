@@ -76,7 +76,7 @@ docs: $(STAMP) ## the documentation site, in site/
 lock: $(STAMP) ## bring requirements.lock up to the newest versions pyproject.toml allows
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
-		--extra test --extra data --output-file requirements.lock pyproject.toml
+		--extra test --extra data --extra plan --output-file requirements.lock pyproject.toml
 
 clean: ## remove caches and builds; .venv and the runs in outputs/ stay
 	rm -rf build dist site .cache .pytest_cache .ruff_cache .hypothesis *.egg-info

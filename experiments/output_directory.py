@@ -23,8 +23,9 @@ def made(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if set(os.listdir(directory)) - before == {SWEEP_RECORD}:
-            (directory / SWEEP_RECORD).unlink()
+        with suppress(FileNotFoundError):  # another process of the same run may have been here first
+            if set(os.listdir(directory)) - before == {SWEEP_RECORD}:
+                (directory / SWEEP_RECORD).unlink()
         for folder in missing:  # deepest first
             remove_if_empty(folder)
 

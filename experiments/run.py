@@ -116,12 +116,14 @@ def _prepare_jax(config: Settings, overrides: list[str]) -> bool:
     if config.cpu_devices is not None:
         _split_cpu(config.cpu_devices)
 
+    from experiments.backend import start_backend
     from jaxsci.core import distributed
     from jaxsci.core.precision import apply_precision
 
     apply_precision(config.precision)
     jax.config.update("jax_debug_nans", config.debug == "nans")
     distributed.start(config.distributed)
+    start_backend()
     if jax.process_count() > 1 and not any(o.startswith("hydra.run.dir=") for o in overrides):
         raise ConfigError("hydra.run.dir: several processes need one run directory; give hydra.run.dir=<shared path>")
     return distributed.is_main()

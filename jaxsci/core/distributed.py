@@ -84,8 +84,10 @@ def start(config: DistributedConfig, environment: Mapping[str, str] = os.environ
             f"missing {', '.join(missing)}; "
             f"variables seen: {', '.join(seen) or 'none'}; set them or distributed.mode=off"
         )
-    # Concerns CPU devices only; without it processes on CPUs cannot exchange data.
+    # Both concern CPU devices only. Without gloo processes on CPUs cannot exchange data; and with two programs in
+    # flight their collectives could meet in another order on each process, and wait for each other for ever.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.distributed.initialize(
         coordinator_address=coordinator,
         num_processes=count,

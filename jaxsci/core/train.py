@@ -48,7 +48,8 @@ class FitResult(NamedTuple):
     - `interrupted`: whether a signal asked for its end.
     - `stats`: `steps_per_second`, `train_seconds` (without the following), `compile_seconds`, `save_seconds`
       (the part that training waited for), `evaluate_seconds`, `steps` (done in this call), `resumed_from`
-      (step or None), `rollbacks`, `slow_dispatches`, `slow_note` (a sentence on the slowest of them, or None).
+      (step or None), `rollbacks`, `skipped_batches`, `slow_dispatches`, `slow_note` (a sentence on the slowest of them,
+      or None).
     """
 
     state: TrainState
@@ -87,10 +88,11 @@ def fit(
     - `save_every`: steps between checkpoints; the last state is always saved. Saving and evaluating take
       place at the first end of a dispatch at or after the step asked for.
     - `on_nonfinite`: `stop` raises `NonFiniteError`; `rollback` restores the last checkpoint and goes on with
-      another key, at most `max_rollbacks` times in the life of the run. Neither saves such a state.
+      another key and other batches, at most `max_rollbacks` times in the life of the run. Neither saves such a state.
     - `health`: what counts as a loss spike, which is answered by the same rollback, and as a slow dispatch; those so
-      far are counted in `slow_dispatches` of every row passed to `on_log`. Where the loss draws nothing from its key,
-      the same spike comes back after a rollback; after `max_rollbacks` of them, spikes are left to pass.
+      far are counted in `slow_dispatches` of every row passed to `on_log`. After a rollback the batches from the
+      checkpoint to the spike are left out (as in Chowdhery et al. 2204.02311, section 5.1): step n then trains on batch
+      n + `skipped_batches`. After `max_rollbacks` rollbacks, spikes are left to pass.
     - `evaluate`: `evaluate(params) -> dict of scalars`, passed to `on_log` every `eval_every` steps and at
       the end.
     - `stop_when`: `stop_when(metrics, step)`, asked wherever `on_log` is; true ends the training.
@@ -114,11 +116,11 @@ def fit(
 
     clock = _Clock()
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
-    rollbacks, resumed_from = 0, None
+    rollbacks, skipped, resumed_from = 0, 0, None
     restored = None if checkpoints is None else checkpoints.restore_latest(like)
     if restored is not None:
         state, resumed_from, extra = restored
-        rollbacks = extra.get("rollbacks", 0)
+        rollbacks, skipped = extra.get("rollbacks", 0), extra.get("skipped_batches", 0)
     at = int(state.step)
     done = 0
     result, interrupted = None, False
@@ -130,7 +132,7 @@ def fit(
     def save() -> None:
         if checkpoints is not None:
             with clock.aside("save"):
-                checkpoints.save(at, state, {"rollbacks": rollbacks})
+                checkpoints.save(at, state, {"rollbacks": rollbacks, "skipped_batches": skipped})
 
     def wait_for_all_but(newest: int) -> None:
         while len(under_way) > newest:
@@ -161,7 +163,7 @@ def fit(
                 if profile is not None:
                     profile.at(at, state)
                 launched = clock.rest()
-                state, metrics = programs[length](state, at)
+                state, metrics = programs[length](state, at + skipped)
                 pending.append((at, metrics))
                 before, at = at, at + length
                 done += length
@@ -194,6 +196,7 @@ def fit(
                         raise NonFiniteError(f"{_describe_nonfinite(*first)}, after {rollbacks} rollbacks; {_REMEDY}")
                     rollbacks += 1
                     state, at = _roll_back(checkpoints, like, rollbacks)
+                    skipped += first[0] - at
                     continue
                 if evaluating and evaluate is not None:
                     with clock.aside("evaluate"):
@@ -222,6 +225,7 @@ def fit(
         **{f"{name}_seconds": seconds for name, seconds in clock.seconds.items()},
         "resumed_from": resumed_from,
         "rollbacks": rollbacks,
+        "skipped_batches": skipped,
         "slow_dispatches": slow.count,
         "slow_note": slow.note,
     }
@@ -270,7 +274,7 @@ def _describe_nonfinite(number: int, row: Row) -> str:
 
 
 def _roll_back(checkpoints: Checkpoints, like: TrainState, rollbacks: int) -> tuple[TrainState, int]:
-    """The last checkpoint, with a key that makes its future another one."""
+    """The last checkpoint, with a key that no step before it drew from."""
     restored = checkpoints.restore_latest(like)
     if restored is None:
         raise CheckpointError(f"nothing to roll back to: {checkpoints.directory} was emptied while training")

@@ -45,9 +45,10 @@ class TrainingStep(Protocol):
     steps_per_dispatch: int
 
     def compile(self, state: TrainState, length: int) -> Callable[[TrainState, int], tuple[TrainState, Metrics]]:
-        """A program `(state, step) -> (state, metrics)`, `step` being the number held by `state.step`.
+        """A program `(state, first) -> (state, metrics)`; `first` is the number of the first batch it trains on.
 
-        Metrics have shape (length,). The buffers of the state passed in are donated.
+        That is `state.step`, and more where batches were left out. Metrics have shape (length,). The buffers of the
+        state passed in are donated.
         """
         ...
 
@@ -109,11 +110,11 @@ def make_step(
     steps_per_dispatch: int = 1,
     param_shardings: PyTree | None = None,
 ) -> "TracedStep":
-    """Training on batches that are a traced function of the global step, such as slices of a device array.
+    """Training on batches that are a traced function of their number, such as slices of a device array.
 
     **Arguments:**
 
-    - `batch_at`: `batch_at(step) -> batch`, pure, `step` a traced integer.
+    - `batch_at`: `batch_at(number) -> batch`, pure, `number` a traced integer: the step (see `fit` for exceptions).
     - `steps_per_dispatch`: updates per call of the compiled program. Good values: as many as fill some
       milliseconds.
     - others: see `make_update`.
@@ -134,8 +135,8 @@ def make_host_step(
 
     **Arguments:**
 
-    - `load`: `load(step) -> batch`. It is asked for the steps of the coming dispatch before it is known
-      whether they will be trained, so it must have an answer for any step.
+    - `load`: `load(number) -> batch`, numbered like the steps (see `fit` for batches left out). It is asked for those
+      of the coming dispatch before it is known whether they will be trained, so it must have an answer for any.
     - `batch_sharding`: where a batch goes (default: where JAX puts it). With several processes, `load` gives
       the part of the batch that belongs to this process.
     - others: see `make_step`.
@@ -152,21 +153,21 @@ class TracedStep:
         self.steps_per_dispatch = steps_per_dispatch
         self._update = update
         self._batch_at = batch_at
-        self._jitted = jax.jit(self._many(steps_per_dispatch), donate_argnums=0)
+        self._jitted = jax.jit(lambda state: self._many(steps_per_dispatch)(state, state.step), donate_argnums=0)
 
     def __call__(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One dispatch; metrics have shape (steps_per_dispatch,). `state` is donated."""
         return self._jitted(state)
 
     def compile(self, state: TrainState, length: int) -> Callable[[TrainState, int], tuple[TrainState, Metrics]]:
-        program = _compiled(self._many(length), state)
-        return lambda state, step: program(state)
+        program = _compiled(self._many(length), state, jnp.int32(0))
+        return lambda state, first: program(state, jnp.int32(first))
 
-    def _many(self, length: int) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
-        def once(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
-            return self._update(state, self._batch_at(state.step))
+    def _many(self, length: int) -> Callable[[TrainState, Int32[Array, ""]], tuple[TrainState, Metrics]]:
+        def once(state: TrainState, number: Int32[Array, ""]) -> tuple[TrainState, Metrics]:
+            return self._update(state, self._batch_at(number))
 
-        return lambda state: jax.lax.scan(once, state, None, length=length)
+        return lambda state, first: jax.lax.scan(once, state, first + jnp.arange(length, dtype=jnp.int32))
 
 
 class HostStep:
@@ -192,14 +193,14 @@ class HostStep:
             return jax.lax.scan(self._update, state, batches)
 
         program = _compiled(many, state, self._batches(int(state.step), length))
-        return lambda state, step: program(state, self._batches(step, length))
+        return lambda state, first: program(state, self._batches(first, length))
 
-    def _batches(self, step: int, length: int) -> PyTree:
-        """Batches of steps `step` to `step + length`, stacked along a new leading axis, on the device."""
-        # Those already asked for, also by an earlier call for the same steps, are not loaded again.
-        needed = range(step, step + length + self.steps_per_dispatch)
-        self._asked = {s: self._asked.get(s) or self._loader.submit(self._load, s) for s in needed}
-        batches = [self._asked[s].result() for s in range(step, step + length)]
+    def _batches(self, first: int, length: int) -> PyTree:
+        """Batches `first` to `first + length`, stacked along a new leading axis, on the device."""
+        # Those already asked for, also by an earlier call for the same numbers, are not loaded again.
+        needed = range(first, first + length + self.steps_per_dispatch)
+        self._asked = {n: self._asked.get(n) or self._loader.submit(self._load, n) for n in needed}
+        batches = [self._asked[n].result() for n in range(first, first + length)]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
         if self._sharding is None:
             return jax.tree.map(jnp.asarray, stacked)

@@ -10,7 +10,7 @@ from jaxsci.core import train
 from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.core.errors import ConfigError, NonFiniteError
 from jaxsci.core.health import LEAST, HealthConfig, SlowWatch, SpikeWatch
-from jaxsci.core.train import fit, init_state, make_step
+from jaxsci.core.train import fit, init_state, make_host_step, make_step
 
 
 def test_a_loss_is_compared_with_the_median_before_it():
@@ -74,13 +74,12 @@ def test_refusals_name_the_field(fields, said):
 
 
 def spiky(at, *, always=False):
-    """A loss ten times itself at update `at`: always, or as long as the run has its first key."""
+    """A loss ten times itself on batch `at`; or, always, wherever `at` updates have brought the parameters."""
 
     def loss(params, batch, *, key):
         value = jnp.sum((params["x"] - 1) ** 2) + 1
-        first = jax.random.fold_in(jax.random.key(0), batch)
-        now = (batch == at) & (always | jnp.all(jax.random.key_data(key) == jax.random.key_data(first)))
-        return jnp.where(now, 10 * value, value), {}
+        updates = jnp.round(jnp.log(1 - params["x"][0]) / jnp.log(0.998))  # x0 = 1 - (1 - 2 lr)^updates
+        return jnp.where((updates if always else batch) == at, 10 * value, value), {}
 
     return make_step(loss, optax.sgd(1e-3), batch_at=lambda i: i, steps_per_dispatch=2)
 
@@ -92,7 +91,7 @@ def start():
 WATCHED = HealthConfig(spike_factor=3.0)
 
 
-def test_a_spike_is_rolled_back_and_avoided_with_another_key(tmp_path):
+def test_a_spike_is_rolled_back_and_its_batches_left_out(tmp_path):
     rows = {}
     with Checkpoints(tmp_path) as checkpoints:
         settings = {"steps": 40, "log_every": 1, "save_every": 6, "health": WATCHED}
@@ -103,7 +102,26 @@ def test_a_spike_is_rolled_back_and_avoided_with_another_key(tmp_path):
     assert sorted(rows) == list(range(1, 41)) and max(row["loss"] for row in rows.values()) < 12
     # The parameters are those of a run without a spike: 1 + (x0 - 1) (1 - 2 lr)^40, in float32.
     np.testing.assert_allclose(done.state.params["x"], 1 + (np.arange(4) - 1) * 0.998**40, rtol=1e-5)
-    assert saved is not None and saved[2]["rollbacks"] == 1
+    # Batches 18 to 21 led from the save to the spike; whoever resumes leaves them out too.
+    assert saved is not None and saved[2] == {"rollbacks": 1, "skipped_batches": 4}
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_after_a_rollback_a_resumed_run_goes_on_with_the_batches_that_come_next(tmp_path, host):
+    seen = []
+
+    def loss(params, batch, *, key):
+        value = jnp.where(batch == 21, 100.0, 1.0) + 0 * params["x"][0]
+        return value, {"batch": 1.0 * batch}
+
+    step = make_host_step if host else make_step
+    batches = {"load": lambda n: np.int32(n)} if host else {"batch_at": lambda n: n}
+    for steps in (30, 36):
+        with Checkpoints(tmp_path) as checkpoints:
+            made = step(loss, optax.sgd(0.0), steps_per_dispatch=2, **batches)
+            settings = {"steps": steps, "log_every": 1, "save_every": 6, "health": WATCHED}
+            fit(start(), made, checkpoints=checkpoints, on_log=lambda row, n: seen.append(row["batch"]), **settings)
+    assert seen == [*range(21), *range(22, 40)]
 
 
 def test_a_spike_that_always_comes_back_is_let_pass_in_the_end(tmp_path):

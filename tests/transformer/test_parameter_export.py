@@ -163,3 +163,20 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path):
     with pytest.raises(ValueError, match="b: announced"):
         safetensors.write(tmp_path / "m", entries, [pair[0], np.zeros(3, np.float32)])
     assert (tmp_path / "m").read_bytes() == before and list(tmp_path.iterdir()) == [tmp_path / "m"]
+
+
+def test_the_reference_implementation_reads_what_we_write_and_we_read_what_it_writes(tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    on = cases.mesh((1, 1, 1, 1))
+    ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
+    export_parameters(ours, GPT, cases.placed(GPT, ParallelConfig(), on), on)
+    arrays = load_file(ours)
+    expected = flat(GPT)
+    assert arrays.keys() == expected.keys()
+    save_file(arrays, theirs)
+    read, _ = safetensors.read(theirs)
+    for name, value in expected.items():
+        real = np.asarray(value)[: GPT.vocabulary] if name == "embed" else np.asarray(value)
+        np.testing.assert_array_equal(arrays[name], real)
+        np.testing.assert_array_equal(read[name], real)
