@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxsci.transformer.config import ModelConfig
 from jaxsci.transformer.counts import Recompute, hardware_flops, model_flops
 from jaxsci.transformer.parallel import ParallelConfig
+from jaxsci.transformer.plan.hardware import HARDWARE
 
 
 class Peak(NamedTuple):
@@ -23,16 +24,9 @@ class Peak(NamedTuple):
     source: str
 
 
-# Matched against `device_kind`, the first hit counts. A MI250X shows up as two devices (GCDs): its peak is
-# per GCD.
-PEAKS = (
-    Peak("MI250X", 191.5e12, "AMD Instinct MI250X data sheet: 383 TFLOP/s for two GCDs"),
-    Peak("MI300X", 1307.4e12, "AMD Instinct MI300X data sheet"),
-    Peak("A100", 312e12, "NVIDIA A100 data sheet"),
-    Peak("H100 PCIe", 756e12, "NVIDIA H100 data sheet, PCIe"),
-    Peak("H100", 989.4e12, "NVIDIA H100 data sheet, SXM"),
-    Peak("H200", 989.4e12, "NVIDIA H200 data sheet, SXM"),
-)
+# Matched against `device_kind`, the first hit counts, so "H100 PCIe" stands before "H100". What a CPU reaches is
+# measured, not looked up.
+PEAKS = tuple(Peak(h.kind, h.peak_flops, h.sources[0]) for h in HARDWARE.values() if h.platform != "cpu")
 
 
 class Utilisation(NamedTuple):
