@@ -114,11 +114,13 @@ def test_after_a_rollback_a_resumed_run_goes_on_with_the_batches_that_come_next(
         value = jnp.where(batch == 21, 100.0, 1.0) + 0 * params["x"][0]
         return value, {"batch": 1.0 * batch}
 
-    step = make_host_step if host else make_step
-    batches = {"load": lambda n: np.int32(n)} if host else {"batch_at": lambda n: n}
     for steps in (30, 36):
         with Checkpoints(tmp_path) as checkpoints:
-            made = step(loss, optax.sgd(0.0), steps_per_dispatch=2, **batches)
+            rule = optax.sgd(0.0)
+            if host:
+                made = make_host_step(loss, rule, load=lambda n: np.int32(n), steps_per_dispatch=2)
+            else:
+                made = make_step(loss, rule, batch_at=lambda n: n, steps_per_dispatch=2)
             settings = {"steps": steps, "log_every": 1, "save_every": 6, "health": WATCHED}
             fit(start(), made, checkpoints=checkpoints, on_log=lambda row, n: seen.append(row["batch"]), **settings)
     assert seen == [*range(21), *range(22, 40)]

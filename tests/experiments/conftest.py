@@ -51,6 +51,19 @@ TINY = {
         "model.width=16",
         "model.heads=2",
     ],
+    "plan_search": [
+        "models=[gpt_22b]",
+        "recipes.tensor=[2,4]",
+        "recipes.pipe=[2,4]",
+        "recipes.microbatch=[1]",
+        "recipes.nodes=[128]",
+        "recipes.batch=[10240]",
+        "recipes.zero=[1]",
+        "recipes.virtual=[1]",
+        "recipes.schedule=[1f1b]",
+        "study.microbatch=[4,8]",
+    ],
+    "benchmarks/plan_truth": [],
     "benchmarks/transformer_vs_torch": ["steps=1", "rounds=2", "torch_compile=false", "model.layers=1"],
 }
 

@@ -40,6 +40,22 @@ METRICS = {
         "meshes",
     },
     "benchmarks/pipeline_memory": {"growth_1f1b", "growth_gpipe"},
+    "plan_search": {
+        "points",
+        "feasible",
+        "rejected",
+        "best_hfu_22b_1024",
+        "best_mfu_22b_1024",
+        "best_tokens_per_second_22b_1024",
+        "study_ratio_22b_1024",
+        "importance_microbatch",
+    },
+    "benchmarks/plan_truth": {
+        "mean_time_error",
+        "max_time_error",
+        "mean_memory_error",
+        "frontier_max_relative_error",
+    },
     "benchmarks/transformer_vs_torch": {"tokens_per_second_ratio"},
 }
 
