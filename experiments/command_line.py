@@ -184,7 +184,8 @@ def _check_group(override: Override) -> None:
     options = sorted(f.relative_to(folder).with_suffix("").as_posix() for f in folder.rglob("*.yaml"))
     value = str(override.value())
     if value not in options:
-        raise ConfigError(f"{key}: no '{value}'{did_you_mean(value, options)}")
+        near, known = did_you_mean(value, options), f"known: {', '.join(options)}"
+        raise ConfigError(f"{key}: no '{value}'{near}" + (f" {known}" if known not in near else ""))
 
 
 def _first_line(error: Exception) -> str:

@@ -40,6 +40,14 @@ METRICS = {
         "meshes",
     },
     "benchmarks/pipeline_memory": {"growth_1f1b", "growth_gpipe"},
+    "plan": {
+        "compiled_bytes_per_device",
+        "analytic_bytes_per_device",
+        "compile_seconds",
+        "devices",
+        "fits",
+        "measured_step_seconds",
+    },
     "plan_search": {
         "points",
         "feasible",

@@ -151,6 +151,7 @@ HARDWARE: dict[str, Hardware] = {
         links=(Link(8, 195 * GB),),
         network_bandwidth=22.5 * GB,
         platform="cuda",
+        target="a100",
         sources=(
             "NVIDIA A100 data sheet; NVLink 300 GB/s one way, 65 % of it reached",
             "network: 200 Gbit/s per device, 90 % of it reached",
@@ -201,7 +202,7 @@ HARDWARE: dict[str, Hardware] = {
         links=(Link(8, 292.5 * GB),),
         network_bandwidth=45 * GB,
         platform="cuda",
-        target="h100",  # the same chip with more memory
+        target="h200",
         sources=(
             "NVIDIA H200 data sheet, SXM; NVLink 450 GB/s one way, 65 % of it assumed as on A100",
             "network: 400 Gbit/s per device, 90 % of it assumed",
