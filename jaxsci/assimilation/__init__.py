@@ -1,4 +1,4 @@
-"""Variational data assimilation through any differentiable step map."""
+"""Variational and ensemble data assimilation through any differentiable step map."""
 
 from jaxsci.assimilation.background import Background as Background
 from jaxsci.assimilation.background import covariance_root as covariance_root
@@ -10,6 +10,8 @@ from jaxsci.assimilation.observation import observe as observe
 from jaxsci.assimilation.observation import station_covariance as station_covariance
 from jaxsci.assimilation.protocol import ForecastProtocol as ForecastProtocol
 from jaxsci.assimilation.protocol import draw_network as draw_network
+from jaxsci.assimilation.twin import TwinResult as TwinResult
+from jaxsci.assimilation.twin import twin as twin
 from jaxsci.assimilation.variational import GaussNewton as GaussNewton
 from jaxsci.assimilation.variational import Solution as Solution
 from jaxsci.assimilation.variational import Window as Window

@@ -8,8 +8,11 @@ a nonlinear least-squares problem. Gauss-Newton solves `(I + Y'Y) dv = -r' J_r` 
 the Jacobian of `r`; its last inverse `(I + Y'Y)^{-1}` is the posterior covariance of `v`.
 Source: Courtier, Thepaut and Hollingsworth 1994, Q. J. R. Meteorol. Soc. 120, 1367-1387; Lawless, Gratton and
 Nichols 2005, Int. J. Numer. Meth. Fluids 47, 1129-1135.
+
+Any `LeastSquares` problem goes through the same door, `assimilate`, with any `Minimiser`.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -27,52 +30,64 @@ StepMap = Callable[[State], State]
 
 CONVERGED, MAXIMUM_REACHED, NOT_FINITE, NO_DESCENT = range(4)
 RESULTS = (
-    "converged: the gradient norm fell below `tolerance` times its start (or times one, if it started lower)",
+    "converged: `tolerance` is met",
     "not converged within `max_iterations`; raise it, or relax `tolerance`",
     "the cost is not finite; check the observations, or shrink the background covariance or the window",
     "no step lowers the cost further; relax `tolerance`, or use float64",
 )
 
 
-class Window(eqx.Module):
+class LeastSquares(eqx.Module):
+    """A problem `J(v) = 1/2 |r(v)|^2` with a standard normal prior: `r` is the control, then whitened departures."""
+
+    @property
+    @abstractmethod
+    def origin(self) -> Float[Array, " control"]:
+        """The background, `v = 0`."""
+
+    @abstractmethod
+    def trajectory(self, control: Float[Array, " control"]) -> State:
+        """What a control stands for: states at the observed times, leading axis time."""
+
+    @abstractmethod
+    def departures(self, control: Float[Array, " control"]) -> Float[Array, " observations"]:
+        """`R^{-1/2} (y - H(x))` of every observation; zero where it is missing."""
+
+    def residual(self, control: Float[Array, " control"]) -> Float[Array, " residual"]:
+        """`r(v)`: the control itself, then the whitened departures."""
+        return jnp.concatenate([control, self.departures(control)])
+
+    def cost(self, control: Float[Array, " control"]) -> Float[Array, ""]:
+        return 0.5 * jnp.sum(jnp.square(self.residual(control)))
+
+
+class Window(LeastSquares):
     """One assimilation problem: a model, a background at the window's start, observations from there on."""
 
     model: StepMap
     background: Background
     observations: Observations
 
+    @property
+    def origin(self) -> Float[Array, " control"]:
+        return jnp.zeros(self.background.controls, self.background.root.dtype)
+
     def trajectory(self, control: Float[Array, " control"]) -> State:
         """States at the observed times, window start included; leading axis time."""
         steps = len(self.observations.values) - 1
         return rollout(self.model, steps, include_initial=True)(self.background(control))
 
-    def residual(self, control: Float[Array, " control"]) -> Float[Array, " residual"]:
-        """`r(v)`: the control itself, then the whitened departures."""
-        return jnp.concatenate([control, self.observations.whitened(self.trajectory(control)).ravel()])
-
-    def cost(self, control: Float[Array, " control"]) -> Float[Array, ""]:
-        return 0.5 * jnp.sum(jnp.square(self.residual(control)))
-
-
-class GaussNewton(eqx.Module):
-    """Levenberg-damped Gauss-Newton. No step size to choose: damping is zero until a step fails to lower the cost.
-
-    `inner="dense"` forms the Jacobian forward (one tangent per control) and solves by Cholesky, right up to a few
-    hundred controls; `inner="conjugate_gradients"` linearises once and only applies `I + Y'Y`.
-    """
-
-    max_iterations: int = eqx.field(static=True, default=10)
-    tolerance: float = eqx.field(static=True, default=1e-6)
-    inner: Literal["dense", "conjugate_gradients"] = eqx.field(static=True, default="dense")
+    def departures(self, control: Float[Array, " control"]) -> Float[Array, " observations"]:
+        return self.observations.whitened(self.trajectory(control)).ravel()
 
 
 class Statistics(NamedTuple):
     """How the minimisation went."""
 
     iterations: Int[Array, ""]
-    """Gauss-Newton iterations taken."""
+    """Iterations taken; of Gauss-Newton, rejected steps included."""
     initial_cost: Float[Array, ""]
-    """Cost of the background, `v = 0`."""
+    """Cost where it started, by default that of the background, `v = 0`."""
     cost: Float[Array, ""]
     """Cost of the analysis; twice this over the number of observations is near one where B and R are right."""
     gradient_norm: Float[Array, ""]
@@ -93,6 +108,55 @@ class Solution(eqx.Module):
         return RESULTS[int(jnp.max(self.code))]
 
 
+class Minimum(NamedTuple):
+    """Where a minimiser stopped, and why (an index into `RESULTS`)."""
+
+    control: Float[Array, " control"]
+    stats: Statistics
+    code: Int[Array, ""]
+
+
+class Minimiser(eqx.Module):
+    """How to minimise a least-squares problem."""
+
+    @abstractmethod
+    def minimise(self, problem: LeastSquares, start: Float[Array, " control"]) -> Minimum:
+        """Descend from `start`."""
+
+
+class GaussNewton(Minimiser):
+    """Levenberg-damped Gauss-Newton. No step size to choose: damping is zero until a step fails to lower the cost.
+
+    `inner="dense"` forms the Jacobian forward (one tangent per control) and solves by Cholesky, right up to a few
+    hundred controls; `inner="conjugate_gradients"` linearises once and only applies `I + Y'Y`. Converged is where the
+    gradient norm fell below `tolerance` times its start (or times one, if it started lower).
+    """
+
+    max_iterations: int = eqx.field(static=True, default=10)
+    tolerance: float = eqx.field(static=True, default=1e-6)
+    inner: Literal["dense", "conjugate_gradients"] = eqx.field(static=True, default="dense")
+
+    def minimise(self, problem: LeastSquares, start: Float[Array, " control"]) -> Minimum:
+        initial_cost, gradient = jax.value_and_grad(problem.cost)(start)
+        target = gradient_target(gradient, self.tolerance)
+        running = jnp.asarray(-1, jnp.int32)
+        first = _Iterate(
+            start,
+            initial_cost,
+            jnp.linalg.norm(gradient),
+            jnp.zeros_like(initial_cost),
+            jnp.asarray(0, jnp.int32),
+            running,
+        )
+        last = jax.lax.while_loop(
+            lambda it: (it.code == running) & (it.iterations < self.max_iterations),
+            lambda it: _iterate(problem, self, target, it),
+            first,
+        )
+        stats = Statistics(last.iterations, initial_cost, last.cost, last.gradient_norm)
+        return Minimum(last.control, stats, outcome(last.code, last.cost))
+
+
 class _Iterate(NamedTuple):
     control: Float[Array, " control"]
     cost: Float[Array, ""]
@@ -102,42 +166,41 @@ class _Iterate(NamedTuple):
     code: Int[Array, ""]
 
 
-def assimilate(window: Window, method: GaussNewton | None = None) -> Solution:
-    """Minimise the window's cost from the background. Pure and jittable; `vmap` it over windows freely."""
+def assimilate(
+    window: LeastSquares, method: Minimiser | None = None, *, start: Float[Array, " control"] | None = None
+) -> Solution:
+    """Minimise the window's cost, from the background or from the control `start`.
+
+    Pure and jittable (methods that say otherwise excepted); `vmap` it over windows freely.
+    """
     method = GaussNewton() if method is None else method
-    start = jnp.zeros(window.background.controls, window.background.root.dtype)
-    initial_cost, gradient = jax.value_and_grad(window.cost)(start)
-    # The Hessian is at least I, so a gradient below `tolerance` leaves less than that of a standard deviation to go:
-    # a background that already fits counts as converged, where its gradient is all rounding.
-    target = method.tolerance * jnp.maximum(jnp.linalg.norm(gradient), 1.0)
-    running = jnp.asarray(-1, jnp.int32)
-    first = _Iterate(
-        start,
-        initial_cost,
-        jnp.linalg.norm(gradient),
-        jnp.zeros_like(initial_cost),
-        jnp.asarray(0, jnp.int32),
-        running,
-    )
-    last = jax.lax.while_loop(
-        lambda it: (it.code == running) & (it.iterations < method.max_iterations),
-        lambda it: _iterate(window, method, target, it),
-        first,
-    )
-    code = jnp.where(last.code == running, MAXIMUM_REACHED, last.code)
-    code = jnp.where(jnp.isfinite(last.cost), code, NOT_FINITE)
-    stats = Statistics(last.iterations, initial_cost, last.cost, last.gradient_norm)
-    return Solution(window.trajectory(last.control), last.control, stats, code)
+    found = method.minimise(window, window.origin if start is None else start)
+    return Solution(window.trajectory(found.control), found.control, found.stats, found.code)
 
 
-def posterior_root(window: Window, control: Float[Array, " control"]) -> Float[Array, "control control"]:
+def gradient_target(gradient: Float[Array, " control"], tolerance: float) -> Float[Array, ""]:
+    """The gradient norm that counts as converged.
+
+    The Hessian is at least I, so a gradient below `tolerance` leaves less than that of a standard deviation to go: a
+    background that already fits counts as converged, where its gradient is all rounding.
+    """
+    return tolerance * jnp.maximum(jnp.linalg.norm(gradient), 1.0)
+
+
+def outcome(code: Int[Array, ""], cost: Float[Array, ""]) -> Int[Array, ""]:
+    """The final code of a minimiser whose loop ended at `cost` with `code`, -1 standing for still running."""
+    code = jnp.where(code == -1, MAXIMUM_REACHED, code)
+    return jnp.where(jnp.isfinite(cost), code, NOT_FINITE)
+
+
+def posterior_root(window: LeastSquares, control: Float[Array, " control"]) -> Float[Array, "control control"]:
     """A factor `T` with `T T' = (I + Y'Y)^{-1}`, the Gauss-Newton posterior covariance of the control."""
     jacobian = jax.jacfwd(window.residual)(control)
     factor = jnp.linalg.cholesky(jacobian.T @ jacobian)
     return jax.scipy.linalg.solve_triangular(factor, jnp.eye(len(factor), dtype=factor.dtype), lower=True).T
 
 
-def _iterate(window: Window, method: GaussNewton, target: Float[Array, ""], it: _Iterate) -> _Iterate:
+def _iterate(window: LeastSquares, method: GaussNewton, target: Float[Array, ""], it: _Iterate) -> _Iterate:
     step = (_dense_step if method.inner == "dense" else _matrix_free_step)(window, it.control, it.damping)
     control = it.control + step
     cost, gradient = jax.value_and_grad(window.cost)(control)
@@ -154,13 +217,13 @@ def _iterate(window: Window, method: GaussNewton, target: Float[Array, ""], it: 
     return jax.tree.map(lambda new, old: jnp.where(better, new, old), taken, kept)
 
 
-def _dense_step(window: Window, control: Float[Array, " control"], damping: Float[Array, ""]) -> Array:
+def _dense_step(window: LeastSquares, control: Float[Array, " control"], damping: Float[Array, ""]) -> Array:
     residual, jacobian = window.residual(control), jax.jacfwd(window.residual)(control)
     hessian = jacobian.T @ jacobian + damping * jnp.eye(len(control), dtype=control.dtype)
     return -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(hessian), jacobian.T @ residual)
 
 
-def _matrix_free_step(window: Window, control: Float[Array, " control"], damping: Float[Array, ""]) -> Array:
+def _matrix_free_step(window: LeastSquares, control: Float[Array, " control"], damping: Float[Array, ""]) -> Array:
     residual, forward = jax.linearize(window.residual, control)
     backward = jax.linear_transpose(forward, control)
 

@@ -1,5 +1,8 @@
 """Reference systems as step maps: `step(u) -> u_next`, no batch axis, no time loop inside."""
 
+from jaxsci.dynamics.kuramoto_sivashinsky import KuramotoSivashinsky as KuramotoSivashinsky
 from jaxsci.dynamics.lorenz63 import Lorenz63 as Lorenz63
 from jaxsci.dynamics.lorenz96 import Lorenz96 as Lorenz96
 from jaxsci.dynamics.runge_kutta import runge_kutta_4 as runge_kutta_4
+from jaxsci.dynamics.shallow_water import ShallowWater as ShallowWater
+from jaxsci.dynamics.shallow_water import gaussian_bump as gaussian_bump

@@ -8,13 +8,17 @@ here.
 
 import math
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
+
+import numpy as np
 
 WIDTHS = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f64": 8, "s64": 8, "u64": 8}
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "collective-permute", "all-to-all")
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\([^\n]*\) -> [^\n]*)?\{", re.M)
 COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(-start)?\(")
 CALLED = re.compile(r"(?:to_apply|calls|body|true_computation|false_computation)=%?([\w.\-]+)")
+FINISHED = re.compile(r" async-(done|update)\(")  # names the computation again that async-start runs
 BODY = re.compile(r"body=%?([\w.\-]+)")
 BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
@@ -23,16 +27,33 @@ ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 
 class Collective(NamedTuple):
     """One collective of the program: `loops` are the trip counts around it, outermost first; `bytes` of the
-    whole array per call (of which a ring moves (n - 1)/n for n devices, twice that for an all-reduce)."""
+    whole array per call; `group` are the positions in the mesh of the first devices that take part together (of a
+    permute: the first sender and its receiver).
+    """
 
     kind: str
     bytes: int
     loops: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
+    group: tuple[int, ...] = ()
 
     @property
     def calls(self) -> int:
         return math.prod(self.loops)
+
+    @property
+    def moved(self) -> float:
+        """Bytes that one device sends per step around a ring: (n - 1)/n of the array for n devices, twice that for
+        an all-reduce, all of it for a permute."""
+        if self.kind == "collective-permute":
+            return float(self.bytes * self.calls)
+        ring = (len(self.group) - 1) / max(len(self.group), 1) * (2 if self.kind == "all-reduce" else 1)
+        return ring * self.bytes * self.calls
+
+    def axes(self, mesh: Mapping[str, int]) -> tuple[str, ...]:
+        """The axes along which its devices differ, for a mesh of these sizes, first axis outermost."""
+        places = np.unravel_index(np.array(self.group, int), tuple(mesh.values()))
+        return tuple(axis for axis, where in zip(mesh, places, strict=True) if len(set(where.tolist())) > 1)
 
 
 def collectives(program: str) -> list[Collective]:
@@ -42,6 +63,8 @@ def collectives(program: str) -> list[Collective]:
 
     def walk(name: str, loops: tuple[int, ...]) -> None:
         for line in bodies.get(name, ()):
+            if FINISHED.search(line):
+                continue
             match = COLLECTIVE.search(line)
             if match:
                 found.append(_collective(match, line, loops))
@@ -84,22 +107,29 @@ def _computations(program: str) -> tuple[dict[str, list[str]], str]:
 
 def _collective(match: re.Match, line: str, loops: tuple[int, ...]) -> Collective:
     arrays = [(kind, tuple(map(int, filter(None, shape.split(","))))) for kind, shape in ARRAY.findall(match[1])]
-    if match[3]:  # a started collective returns (operands, results, ...)
-        arrays = arrays[len(arrays) // 2 :] if match[2] != "all-reduce" else arrays
-        arrays = arrays[:1] if match[2] == "collective-permute" else arrays
+    if match[3] and match[2] != "all-reduce":  # a started collective returns (operands, results, counters)
+        arrays = [array for array in arrays if array[1] or array[0] not in ("u32", "s32")]
+        arrays = arrays[len(arrays) // 2 :]
     size = sum(WIDTHS.get(kind, 4) * math.prod(shape) for kind, shape in arrays)
+    group = _group(line)
     return Collective(
         match[2],
-        size * (_group(line) if match[2] == "reduce-scatter" else 1),
+        size * (len(group) if match[2] == "reduce-scatter" else 1),
         loops,
         tuple(shape for _, shape in arrays),
+        group,
     )
 
 
-def _group(line: str) -> int:
-    """Devices per group, from either spelling: {{0,1},{2,3}} or [2,2]<=[4]."""
-    listed = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
+def _group(line: str) -> tuple[int, ...]:
+    """The first group of devices, from any spelling: {{0,1},{2,3}}, [2,2]<=[4] or [2,2]<=[2,2]T(1,0)."""
+    listed = re.search(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]+)\}", line)
     if listed:
-        return listed[1].count(",") + 1
-    tiled = re.search(r"replica_groups=\[\d+,(\d+)\]", line)
-    return int(tiled[1]) if tiled else 1
+        return tuple(map(int, listed[1].split(",")))
+    tiled = re.search(r"replica_groups=\[\d+,(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line)
+    if not tiled:
+        return (0,)
+    shape = tuple(map(int, tiled[2].split(",")))
+    order = tuple(map(int, tiled[3].split(","))) if tiled[3] else tuple(range(len(shape)))
+    places = np.arange(math.prod(shape)).reshape(shape).transpose(order).reshape(-1)
+    return tuple(places[: int(tiled[1])].tolist())

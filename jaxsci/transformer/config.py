@@ -75,12 +75,13 @@ def _gpt(layers: int, width: int, heads: int) -> ModelConfig:
     return ModelConfig(layers, width, heads, sequence=2048, vocabulary=51200, bias=True)
 
 
-# gpt_22b, gpt_175b, gpt_1t: shapes of arXiv 2312.12705 with Megatron's head counts where the study's own are
-# not confirmed (175 B: 96, 1 T: 160). llama_8b: arXiv 2407.21783, Table 3. gpt_1_3b: arXiv 2005.14165, Table
-# 2.1, with 16 heads of 128. nanogpt_*: the two published settings of nanoGPT, on bytes instead of its 65
-# characters.
+# gpt_1_4b, gpt_22b, gpt_175b, gpt_1t: shapes of arXiv 2312.12705 with Megatron's head counts where the study's own
+# are not confirmed (175 B: 96, 1 T: 160) and a width that 24 heads divide (1.4 B: 2112). llama_8b: arXiv 2407.21783,
+# Table 3. gpt_1_3b: arXiv 2005.14165, Table 2.1, with 16 heads of 128. nanogpt_*: the two published settings of
+# nanoGPT, on bytes instead of its 65 characters.
 PRESETS: dict[str, ModelConfig] = {
     "gpt_1_3b": ModelConfig(24, 2048, 16, sequence=2048, vocabulary=50304, bias=False),
+    "gpt_1_4b": _gpt(24, 2112, 24),
     "gpt_22b": _gpt(48, 6144, 48),
     "gpt_175b": _gpt(96, 12288, 96),
     "gpt_1t": _gpt(128, 25600, 160),

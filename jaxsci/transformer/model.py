@@ -23,6 +23,7 @@ from jaxsci.transformer.attention import attention
 from jaxsci.transformer.collectives import SequenceSharded
 from jaxsci.transformer.config import ModelConfig
 from jaxsci.transformer.cross_entropy import cross_entropy, lookup
+from jaxsci.transformer.deposit import deposit
 from jaxsci.transformer.layers import Block, Norm, dropout
 from jaxsci.transformer.layout import Layout
 from jaxsci.transformer.parallel import ParallelConfig
@@ -106,22 +107,28 @@ class Decoder:
         remat: Callable = identity,
         unpack: Callable[[PyTree], PyTree] = identity,
         padded: bool = False,
-    ) -> Activation:
+        totals: PyTree = None,
+        row: Int[Array, ""] | int = 0,
+    ) -> tuple[Activation, PyTree]:
         """The layers whose parameters are stacked in `w`, the first of them being layer `first` of the model.
 
         `unpack` turns one layer's slice of `w` into its weights; `remat` wraps a layer; layers at or beyond
-        `model.layers` are skipped when the stack is `padded`.
+        `model.layers` are skipped when the stack is `padded`. Gradients of the weights go to `totals`, layer by
+        layer from `row` on (see `deposit`), which are returned with the activation.
         """
 
         @remat
-        def layer(x, slice_):
-            w, n = slice_
+        def layer(carry, slice_):
+            (x, totals), (w, k) = carry, slice_
+            n = first + k
             x = checkpoint_name(x, "layer_in")
+            w, totals = deposit(w, totals, row + k)
             active = (n < self.model.layers).astype(x.dtype) if padded else 1.0
-            return self.block(unpack(w), x, active, self._layer_keys(keys, n + 1)), None
+            return (self.block(unpack(w), x, active, self._layer_keys(keys, n + 1)), totals), None
 
         count = jax.tree.leaves(w)[0].shape[0]
-        return lax.scan(layer, x, (w, first + jnp.arange(count)), unroll=self.plan.unroll)[0]
+        w = w if totals is None else lax.stop_gradient(w)  # here, not in the loop: there it would store a copy
+        return lax.scan(layer, (x, totals), (w, jnp.arange(count)), unroll=self.plan.unroll)[0]
 
     def block(self, w: PyTree, x: Activation, active: Any, keys: Key[Array, " batch"] | None) -> Activation:
         """One layer on sequence-sharded activations."""

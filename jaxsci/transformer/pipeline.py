@@ -78,21 +78,24 @@ def accumulate(decoder: Decoder, w: PyTree, e: PyTree, batch: Batch, key: Key[Ar
     remat = rematerialise({"nested": "full"}.get(plan.remat, plan.remat), "layer_in")
     unpack = gather_layer if plan.zero == 3 else lambda w: w
 
-    def loss(w, e, inputs, targets, q):
+    w = tmap(lambda a: a[0], w)  # one chunk
+
+    def loss(z, e, inputs, targets, q):
         keys = decoder.keys(key, sequences(q, inputs.shape[0]))
         x = decoder.embed(e, inputs, keys)
-        x = decoder.stage(tmap(lambda a: a[0], w), x, 0, keys, remat=remat, unpack=unpack)
-        return decoder.loss(e, x, targets) * scale
+        x, z = decoder.stage(w, x, 0, keys, remat=remat, unpack=unpack, totals=z)
+        return decoder.loss(e, x, targets) * scale, z
 
     def one(carry, item):
-        total, gradients = carry
-        value, more = jax.value_and_grad(loss, (0, 1))(w, e, *item)
-        return (total + value, add(gradients, more)), None
+        total, gw, ge = carry
+        (value, _), pull = jax.vjp(lambda z, e: loss(z, e, *item), zeros(w), e)
+        gw, more = pull((jnp.ones_like(value), gw))
+        return (total + value, gw, add(ge, more)), None
 
-    start = vary(jnp.zeros((), f32), AXES[:3]), zeros((w, e))
+    start = vary(jnp.zeros((), f32), AXES[:3]), zeros(w), zeros(e)
     items = (*batch, jnp.arange(batch.inputs.shape[0]))
-    (total, (gw, ge)), _ = lax.scan(one, start, items)
-    return total, gw, ge
+    (total, gw, ge), _ = lax.scan(one, start, items)
+    return total, tmap(lambda a: a[None], gw), ge
 
 
 # ---- streamed pipeline: GPipe for v = 1, circular for v > 1
@@ -123,9 +126,10 @@ def streamed_loss(
     key: Key[Array, ""] | None,
     unpack=lambda w: w,
     *,
+    totals: PyTree = None,
     remat: str = "none",
     fill: float = 0.0,
-) -> Loss:
+) -> tuple[Loss, PyTree]:
     """Loss of m = p r micro-batches of which each stage holds r = `batch.inputs.shape[0]`; no gradients by
     itself.
 
@@ -136,7 +140,9 @@ def streamed_loss(
     outputs lie, rotated by p - 1 slots, on the stages where their tokens lie, and every stage computes the
     loss of its own.
 
-    `fill` is what lies in the link between stages before anything has arrived; nothing may depend on it.
+    `totals`, returned as they came, collect the gradients of `w` on the way back (see `deposit`), their rows all
+    layers of all chunks. `fill` is what lies in the link between stages before anything has arrived; nothing may
+    depend on it.
     """
     p, i = lax.axis_size("pipe"), place("pipe")
     r, b, s = batch.inputs.shape
@@ -149,25 +155,25 @@ def streamed_loss(
         return tmap(lambda a: lax.dynamic_index_in_dim(a, c, 0, False) if v > 1 else a[0], w)
 
     @outer
-    def stage(x, c, q):
+    def stage(x, z, c, q):
         keys = decoder.keys(key, sequences(q, b))
         x = checkpoint_name(x, "stage_in")
         first = (c * p + i) * depth
-        return decoder.stage(chunk(c), x, first, keys, remat=inner, unpack=unpack, padded=padded)
+        return decoder.stage(chunk(c), x, first, keys, remat=inner, padded=padded, totals=z, row=c * depth)
 
     def tick(carry, k):
-        arriving, io = carry
+        arriving, io, z = carry
         entering = k % (p * v) < p  # stage 0 takes a new micro-batch
         slot = (k // (p * v) * p + k % p) % r
         item = jnp.clip(k - i, 0, v * m - 1)
         real = item == k - i  # not a bubble
         c, q = item % (p * v) // p, item // (p * v) * p + item % p
         x = jnp.where((i == 0) & (c == 0), io[slot], arriving)
-        y = stage(jnp.where(real, x, 0), c, q)  # bubbles compute on zeros: finite, and unread
+        y, z = stage(jnp.where(real, x, 0), z, c, q)  # bubbles compute on zeros: finite, and unread
         io = io.at[slot].set(jnp.where(entering, shift(io[slot], "pipe", -1), io[slot]))
         done, end = real & (i == p - 1) & (c == v - 1), (q + p - 1) % r
         io = io.at[end].set(jnp.where(done, y, io[end]))
-        return (shift(y, "pipe", 1), io), None
+        return (shift(y, "pipe", 1), io, z), None
 
     def enter(item):
         tokens, q = item
@@ -175,9 +181,9 @@ def streamed_loss(
 
     io = lax.map(enter, (batch.inputs, i * r + jnp.arange(r)))
     link = vary(jnp.full(io.shape[1:], fill, io.dtype))
-    (_, io), _ = lax.scan(tick, (link, io), jnp.arange(v * m + p - 1))
+    (_, io, totals), _ = lax.scan(tick, (link, io, totals), jnp.arange(v * m + p - 1))
     io = jnp.roll(io, -((p - 1) % r), axis=0)
-    return decoder.loss(unpack(e), io.reshape(r * b, *io.shape[2:]), batch.targets.reshape(r * b, s))
+    return decoder.loss(unpack(e), io.reshape(r * b, *io.shape[2:]), batch.targets.reshape(r * b, s)), totals
 
 
 def streamed(
@@ -189,21 +195,20 @@ def streamed(
     scale: Loss,
     fill: float = 0.0,
 ):
-    """Loss and gradients of the streamed pipeline, by differentiating it with respect to float32
-    accumulators.
-    """
+    """Loss and gradients of the streamed pipeline, by differentiating it with respect to float32 totals."""
 
-    def pair(w, z):
-        return tmap(lambda a, b: (a, b), w, z)
+    totals = zeros(tmap(lambda a: a.reshape(-1, *a.shape[2:]), w))
 
     def loss(zw, ze):
-        value = streamed_loss(
-            decoder, pair(w, zw), pair(e, ze), batch, key, use_all, remat=decoder.plan.remat, fill=fill
+        tables = tmap(lambda a, z: (a, z), e, ze)
+        value, zw = streamed_loss(
+            decoder, w, tables, batch, key, use_all, totals=zw, remat=decoder.plan.remat, fill=fill
         )
-        return value * scale
+        return value * scale, zw
 
-    total, (gw, ge) = jax.value_and_grad(loss, (0, 1))(zeros(w), zeros(e))
-    return total, gw, ge
+    (total, _), pull = jax.vjp(loss, totals, zeros(e))
+    gw, ge = pull((jnp.ones_like(total), totals))
+    return total, tmap(lambda a, g: g.reshape(a.shape), w, gw), ge
 
 
 # ---- lockstep 1F1B
@@ -242,8 +247,8 @@ def one_forward_one_backward(
 
     padded = p * depth != decoder.model.layers
 
-    def stage(w, x, q):
-        return decoder.stage(w, x, i * depth, keys(q), remat=inner, padded=padded)
+    def stage(z, x, q):
+        return decoder.stage(w, x, i * depth, keys(q), remat=inner, padded=padded, totals=z)
 
     def tick(carry, k):
         arriving, returning, ring, gw, ge, total = carry
@@ -256,21 +261,21 @@ def one_forward_one_backward(
         x = jnp.where(first, embed(e, f), arriving)
         x = jnp.where(forward, x, 0)  # bubbles compute on zeros: finite, and unread
         ring = lax.dynamic_update_index_in_dim(ring, x, k % (2 * p), 0)
-        y = stage(w, x, f)
+        y, _ = stage(None, x, f)
 
         saved = jnp.where(backward, of(ring, (j + i) % (2 * p)), 0)
-        z, pull = jax.vjp(partial(stage, q=j), w, saved)
+        (z, _), pull = jax.vjp(partial(stage, q=j), zeros(w), saved)
 
         def head(e, z):
             return decoder.loss(e, z, of(batch.targets, j)) * scale
 
         loss, (de, dz) = jax.value_and_grad(head, (0, 1))(e, z)
-        dw, dx = pull(keep(backward, jnp.where(last, dz, returning)))
+        gw, dx = pull((keep(backward, jnp.where(last, dz, returning)), gw))
         (de0,) = jax.vjp(lambda e: embed(e, j), e)[1](keep(first & backward, dx))
 
         ge = add(add(ge, keep(last & backward, de)), de0)
         total = total + keep(last & backward, loss)
-        return (shift(y, "pipe", 1), shift(dx, "pipe", -1), ring, add(gw, dw), ge, total), None
+        return (shift(y, "pipe", 1), shift(dx, "pipe", -1), ring, gw, ge, total), None
 
     shape = (b, s // lax.axis_size("tensor"), decoder.model.width)
     link = vary(jnp.full(shape, fill, decoder.plan.dtype))

@@ -146,7 +146,7 @@ def make_evaluate(model: ModelConfig, plan: ParallelConfig, mesh: Mesh) -> Calla
         tables = fetch(params, plan.dtype)
         blocks = tables.pop("blocks")
         count = (batch.targets != IGNORED).sum()
-        loss = streamed_loss(decoder, blocks, tables, batch, None)
+        loss, _ = streamed_loss(decoder, blocks, tables, batch, None)
         return total(loss, AXES[:3]) / jnp.maximum(total(count, tuple(varying(count))), 1)
 
     def evaluate(params, batch):

@@ -69,7 +69,7 @@ KEYS_AND_VALUES = {
     "precision=float16": "precision: expected one of float32, float64, bfloat16, got 'float16'; "
     "did you mean 'bfloat16'?",
     "experiment=asimilation": "experiment: no 'asimilation'; did you mean 'assimilation'? known: "
-    + ", ".join(catalogue.names()),
+    + ", ".join(sorted(catalogue.names())),
     "data=ncep_r1_z50": "data: no 'ncep_r1_z50'; did you mean 'ncep_r1_z500'? known: field, ncep_r1_z500",
     "data=field": "data.path: missing; give data.path=<value>",
     "modes=1,2": "modes: got several values; add -m to run each of them",

@@ -98,8 +98,29 @@ ENTRY %main (a: f32[4]) -> f32[8] {
 }
 """
     assert collectives(text) == [
-        Collective("all-gather", 32, (9,), ((8,),)),
-        Collective("collective-permute", 16, (), ((4,),)),
-        Collective("collective-permute", 16, (), ((4,),)),
-        Collective("reduce-scatter", 16, (), ((2,),)),
+        Collective("all-gather", 32, (9,), ((8,),), (0, 1)),
+        Collective("collective-permute", 16, (), ((4,),), (0, 1)),
+        Collective("collective-permute", 16, (), ((4,),), (0, 1)),
+        Collective("reduce-scatter", 16, (), ((2,),), (0, 1)),
     ]
+
+
+def test_the_reader_knows_which_devices_take_part_and_what_they_send():
+    text = """
+%async (p: f32[8]) -> f32[4] {
+  %rs = f32[4]{0} reduce-scatter(%p), replica_groups=[2,2]<=[2,2]T(1,0), dimensions={0}, to_apply=%add
+}
+
+ENTRY %main (a: f32[4]) -> f32[8] {
+  %start = ((f32[8]{0}), f32[4]{0}) async-start(%x), calls=%async
+  %done = f32[4]{0} async-done(%start), calls=%async
+  %ag = (f32[4]{0}, f32[16]{0}) all-gather-start(%a), replica_groups={{0,1,2,3}}, dimensions={0}
+  %ar = f32[6]{0} all-reduce-start(%a), replica_groups=[2,2]<=[4], to_apply=%add
+}
+"""
+    scatter, gather, reduce = collectives(text)
+    mesh = {"data": 2, "tensor": 2}
+    assert scatter.group == (0, 2) and scatter.axes(mesh) == ("data",)
+    assert gather.axes(mesh) == ("data", "tensor") and reduce.axes(mesh) == ("tensor",)
+    # Whole arrays of 8, 16 and 6 numbers on rings of 2, 4 and 2 devices; an all-reduce goes round twice.
+    assert [c.moved for c in (scatter, gather, reduce)] == [32 / 2, 64 * 3 / 4, 2 * 24 / 2]
