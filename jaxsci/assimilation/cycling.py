@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxsci.assimilation.background import Background
 from jaxsci.assimilation.observation import Observations
-from jaxsci.assimilation.variational import GaussNewton, Solution, StepMap, Window, assimilate
+from jaxsci.assimilation.variational import Minimiser, Solution, StepMap, Window, assimilate
 
 State = Any
 Output = TypeVar("Output")
@@ -23,7 +23,7 @@ def cycle(
     observations: Observations,
     *,
     diagnose: Callable[[Window, Solution], Output],
-    method: GaussNewton | None = None,
+    method: Minimiser | None = None,
 ) -> Output:
     """4D-Var over back-to-back windows in one `scan`; no observation is used twice.
 

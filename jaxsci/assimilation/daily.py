@@ -13,7 +13,7 @@ from jaxsci.assimilation.interpolation import optimal_interpolation
 from jaxsci.assimilation.model_error import steady_background
 from jaxsci.assimilation.observation import LinearOperator, Observations, station_covariance, whitening
 from jaxsci.assimilation.protocol import ForecastProtocol, Network, draw_network
-from jaxsci.assimilation.variational import GaussNewton, Solution, Window, posterior_root
+from jaxsci.assimilation.variational import GaussNewton, Minimiser, Solution, Window, posterior_root
 from jaxsci.emulators.delay import DirectEmulator
 from jaxsci.emulators.pod import Pod
 
@@ -30,7 +30,7 @@ class Analyser(eqx.Module):
     emulator_error: Float[Array, "modes modes"]
     protocol: ForecastProtocol
     ridge: float = 1e-5
-    method: GaussNewton = GaussNewton()
+    method: Minimiser = GaussNewton()
 
     @property
     def state_shape(self) -> tuple[int, int]:
