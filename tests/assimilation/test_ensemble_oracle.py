@@ -1,6 +1,7 @@
 """On linear Gaussian problems every method is the Kalman filter: exactly where it can be, in the limit elsewhere."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ MEAN = RNG.normal(size=N)
 VALUES = 2 * RNG.normal(size=(CYCLES, STATIONS))
 KEY = jax.random.key(0)
 # Rounding, through six cycles of covariances with condition numbers near 1e3.
-EXACT = {"rtol": 1e-10, "atol": 1e-10}
+EXACT: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-10}
 
 
 def make_problem(noise=R) -> Problem:
@@ -128,8 +129,9 @@ def test_smoothers_are_the_fixed_lag_kalman_smoother(method):
     else:
         state = state._replace(start=members)
     _, info = run(method, problem, state)
-    arrays = [jnp.asarray(a) for a in (F, 0 * B, H, R)]
-    known = jax.jit(lambda v: kalman_smoother(*arrays, Gaussian(jnp.asarray(MEAN), jnp.asarray(B)), v).smoothed.mean)
+    transition, operator, noise, prior = (jnp.asarray(a) for a in (F, H, R, B))
+    start = Gaussian(jnp.asarray(MEAN), prior)
+    known = jax.jit(lambda v: kalman_smoother(transition, 0 * prior, operator, noise, start, v).smoothed.mean)
     for now in range(CYCLES):
         values = np.full((CYCLES + 1, STATIONS), np.nan)  # nothing is seen at the start itself, nor later than now
         values[1 : now + 2] = VALUES[: now + 1]

@@ -105,7 +105,7 @@ def test_rotated_transform_is_distributed_as_the_symmetric_one_rotated():
     quickly = lambda k: (rotated_transform(observed, departure, key=k)[1] @ around)[2, 0]  # noqa: E731
     slowly = lambda k: (mean_preserving_rotation(5, key=k) @ turn @ around)[2, 0]  # noqa: E731
     quick, slow = jax.jit(jax.vmap(quickly))(keys[:2000]), jax.jit(jax.vmap(slowly))(keys[2000:])
-    assert stats.ks_2samp(np.asarray(quick), np.asarray(slow)).pvalue > 1e-3
+    assert stats.ks_2samp(np.asarray(quick), np.asarray(slow)).pvalue > 1e-3  # pyright: ignore
 
 
 @pytest.mark.parametrize("stations", [2, 12])
@@ -129,9 +129,9 @@ def test_finite_size_inflation_minimises_the_dual_cost(stations, surprise, certa
         return np.sum(du**2 / ((x * s) ** 2 + size - 1)) + e / x**2 + c * np.log(x**2)
 
     found = float(jax.jit(lambda s: dual_inflation(s, *hyperprior(s.values, certainty)))(of))
-    exact = minimize_scalar(dual, bounds=(0.3, 30.0), method="bounded", options={"xatol": 1e-10})
+    exact = minimize_scalar(dual, bounds=(0.3, 30.0), method="bounded", options={"xatol": 1e-10}).x  # pyright: ignore
     # The minimiser sees the cost to 1e-16 only, hence its place to the root of that.
-    np.testing.assert_allclose(found, exact.x, rtol=1e-6)
+    np.testing.assert_allclose(found, exact, rtol=1e-6)
     slope = (dual(found * (1 + 1e-5)) - dual(found * (1 - 1e-5))) / 2e-5
     assert abs(slope) < 1e-6
 

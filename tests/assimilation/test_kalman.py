@@ -1,5 +1,7 @@
 """The oracle: filter and smoother against a reference in NumPy, against 4D-Var, and with observations missing."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -26,7 +28,7 @@ B, R, Q = ROOT_B @ ROOT_B.T + np.eye(N), ROOT_R @ ROOT_R.T + np.eye(STATIONS), R
 MEAN = RNG.normal(size=N)
 VALUES = 3 * RNG.normal(size=(TIMES, STATIONS))
 # Rounding of covariances with condition numbers below 1e4.
-EXACT = {"rtol": 1e-10, "atol": 1e-10}
+EXACT: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-10}
 update = eqx.filter_jit(best_linear_estimate)
 
 

@@ -78,6 +78,18 @@ TINY = {
         "recipes.schedule=[1f1b]",
         "study.microbatch=[4,8]",
     ],
+    "benchmarks/assimilation": [
+        "flow.cells=8",
+        "flow.width=0.2",
+        "flow.start=2",
+        "flow.simulations=2",
+        "modes=3",
+        "window=2",
+        "leads=3",
+        "stations=5",
+        "batch=2",
+        "repeats=1",
+    ],
     "benchmarks/plan_truth": [],
     "benchmarks/transformer_vs_torch": ["steps=1", "rounds=2", "torch_compile=false", "model.layers=1"],
 }

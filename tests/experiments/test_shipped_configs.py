@@ -58,6 +58,14 @@ METRICS = {
         "study_ratio_22b_1024",
         "importance_microbatch",
     },
+    "benchmarks/assimilation": {
+        "speedup_gradient",
+        "speedup_analysis",
+        "rmse_analysis_equations",
+        "rmse_analysis_emulator",
+        "rmse_forecast_equations",
+        "rmse_forecast_emulator",
+    },
     "benchmarks/plan_truth": {
         "mean_time_error",
         "max_time_error",
