@@ -107,7 +107,8 @@ def _computations(program: str) -> tuple[dict[str, list[str]], str]:
 
 def _collective(match: re.Match, line: str, loops: tuple[int, ...]) -> Collective:
     arrays = [(kind, tuple(map(int, filter(None, shape.split(","))))) for kind, shape in ARRAY.findall(match[1])]
-    if match[3] and match[2] != "all-reduce":  # a started collective returns (operands, results, counters)
+    # A started collective returns (operands, results, counters); an all-reduce may return its results alone.
+    if match[3] and (match[2] != "all-reduce" or match[1].startswith("((")):
         arrays = [array for array in arrays if array[1] or array[0] not in ("u32", "s32")]
         arrays = arrays[len(arrays) // 2 :]
     size = sum(WIDTHS.get(kind, 4) * math.prod(shape) for kind, shape in arrays)
@@ -122,10 +123,18 @@ def _collective(match: re.Match, line: str, loops: tuple[int, ...]) -> Collectiv
 
 
 def _group(line: str) -> tuple[int, ...]:
-    """The first group of devices, from any spelling: {{0,1},{2,3}}, [2,2]<=[4] or [2,2]<=[2,2]T(1,0)."""
+    """The first group of devices, from any spelling: {{0,1},{2,3}}, [2,2]<=[4], [2,2]<=[2,2]T(1,0) or
+    mesh['data'=2,'tensor'=2] {'tensor'}.
+    """
     listed = re.search(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]+)\}", line)
     if listed:
         return tuple(map(int, listed[1].split(",")))
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", line)
+    if named:
+        axes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
+        among = re.findall(r"'(\w+)'", named[2])
+        places = np.arange(math.prod(axes.values())).reshape(tuple(axes.values()))
+        return tuple(places[tuple(slice(None) if axis in among else 0 for axis in axes)].reshape(-1).tolist())
     tiled = re.search(r"replica_groups=\[\d+,(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line)
     if not tiled:
         return (0,)

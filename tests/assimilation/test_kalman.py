@@ -58,12 +58,8 @@ def test_smoother_without_model_error_is_4dvar():
 
 
 def test_one_update_by_hand():
-    problem = Problem(
-        lambda x: x,
-        LinearOperator(jnp.asarray(H)),
-        jnp.asarray(R),
-        *2 * [Background(jnp.asarray(MEAN), jnp.asarray(B))],
-    )
+    here = Background(jnp.asarray(MEAN), jnp.asarray(B))
+    problem = Problem(lambda x: x, LinearOperator(jnp.asarray(H)), jnp.asarray(R), here, here)
     prior = Gaussian(jnp.asarray(MEAN), jnp.asarray(B))
     found, fit = update(prior, problem, jnp.asarray(VALUES[0]))
     innovation, departure = H @ B @ H.T + R, VALUES[0] - H @ MEAN

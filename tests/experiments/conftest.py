@@ -66,6 +66,15 @@ TINY = {
         "parallel.microbatches=4",
         "parallel.precision=float32",
     ],
+    "twin": ["cycles=20", "seeds=2"],
+    "benchmarks/dapper_table": [
+        "seeds=2",
+        "cycles=20",
+        "cases=[l63_3dvar,l63_etkf]",
+        "climate_steps=500",
+        "speed.seeds=2",
+        "speed.cycles=10",
+    ],
     "plan_search": [
         "models=[gpt_22b]",
         "recipes.tensor=[2,4]",

@@ -48,6 +48,8 @@ METRICS = {
         "fits",
         "measured_step_seconds",
     },
+    "twin": {"rmse_analysis", "rmse_forecast", "spread"},
+    "benchmarks/dapper_table": {"rmse_l63_3dvar", "rmse_l63_etkf"},
     "plan_search": {
         "points",
         "feasible",

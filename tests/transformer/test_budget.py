@@ -116,11 +116,15 @@ ENTRY %main (a: f32[4]) -> f32[8] {
   %done = f32[4]{0} async-done(%start), calls=%async
   %ag = (f32[4]{0}, f32[16]{0}) all-gather-start(%a), replica_groups={{0,1,2,3}}, dimensions={0}
   %ar = f32[6]{0} all-reduce-start(%a), replica_groups=[2,2]<=[4], to_apply=%add
+  %as = ((f32[6]{0}), f32[6]{0}) all-reduce-start(%a), replica_groups=mesh['data'=2,'tensor'=2] {'data'}, to_apply=%add
+  %cp = ((f32[2], f32[3]), (f32[2], f32[3]), u32[], u32[]) collective-permute-start(%a, %b), source_target_pairs={{0,2}}
 }
 """
-    scatter, gather, reduce = collectives(text)
+    scatter, gather, reduce, again, permute = collectives(text)
     mesh = {"data": 2, "tensor": 2}
     assert scatter.group == (0, 2) and scatter.axes(mesh) == ("data",)
     assert gather.axes(mesh) == ("data", "tensor") and reduce.axes(mesh) == ("tensor",)
     # Whole arrays of 8, 16 and 6 numbers on rings of 2, 4 and 2 devices; an all-reduce goes round twice.
     assert [c.moved for c in (scatter, gather, reduce)] == [32 / 2, 64 * 3 / 4, 2 * 24 / 2]
+    assert again.axes(mesh) == ("data",) and again.moved == reduce.moved
+    assert permute.axes(mesh) == ("data",) and permute.moved == 4 * (2 + 3)

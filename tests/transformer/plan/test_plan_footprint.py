@@ -96,13 +96,13 @@ def test_against_the_cpu_compiler(sizes, choices):
     assert found.bytes_per_device == pytest.approx(expected.bytes_per_device, rel=0.15)
 
 
-def test_against_the_cpu_compiler_widened():
+def test_a_cpu_lies_between_narrow_and_widened():
+    """Older compilers widen all 16-bit numbers, newer ones few."""
     plan, shape = ParallelConfig(microbatches=8, precision="bfloat16"), mesh(1, 2, 2, 2)
     expected = compile_ahead(SMALL, plan, shape, 32, TARGETS["cpu"])
     assert expected.upper_bound
-    assert footprint(SMALL, plan, shape, 32, widened=True).bytes_per_device == pytest.approx(
-        expected.bytes_per_device, rel=0.15
-    )
+    narrow, wide = (footprint(SMALL, plan, shape, 32, widened=w).bytes_per_device for w in (False, True))
+    assert 0.85 * narrow < expected.bytes_per_device < 1.15 * wide
 
 
 @needs_compiler
