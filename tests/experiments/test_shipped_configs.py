@@ -48,7 +48,7 @@ METRICS = {
         "fits",
         "measured_step_seconds",
     },
-    "twin": {"rmse_analysis", "rmse_forecast", "spread"},
+    "twin": {"rmse_analysis", "rmse_forecast", "spread", "rmse_analysis_standard_error", "diverged_share"},
     "benchmarks/dapper_table": {"rmse_l63_3dvar", "rmse_l63_etkf"},
     "plan_search": {
         "points",
