@@ -41,6 +41,7 @@ TINY = [
     "mesh.tensor=2",
     "parallel.microbatches=4",
     "parallel.precision=float32",
+    "parallel.remat=full",
 ]
 
 
