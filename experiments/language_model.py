@@ -13,6 +13,7 @@ import numpy as np
 from experiments import language_model_report as pages
 from experiments.settings import Settings
 from jaxsci.core.config import between, positive, require
+from jaxsci.core.distributed import barrier
 from jaxsci.core.health import HealthConfig
 from jaxsci.core.mesh import make_mesh
 from jaxsci.core.optimizer import OptimizerConfig
@@ -168,11 +169,14 @@ def _tokens(config: Config, run: Run) -> tuple[Tokenizer, Split]:
     text = open_text(path)
     if config.data.tokenizer == "bytes":
         return Bytes(), split(text, config.model.sequence, config.data.train_fraction)
-    file = run.path("tokenizer.json")
-    if not file.exists():
-        BytePairs.train(path, config.data.vocabulary).save(file)
+    file, encoded = run.path("tokenizer.json"), run.path("tokens.npy")
+    if run.main:  # once: two processes would rename each other's files
+        if not file.exists():
+            BytePairs.train(path, config.data.vocabulary).save(file)
+        encode_file(path, BytePairs.load(file), encoded)
+    barrier("tokens are encoded")
     tokenizer = BytePairs.load(file)
-    ids = encode_file(path, tokenizer, run.path("tokens.npy"))
+    ids = encode_file(path, tokenizer, encoded)
     return tokenizer, split(ids, config.model.sequence, config.data.train_fraction)
 
 

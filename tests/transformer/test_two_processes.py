@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 REPOSITORY = Path(__file__).parents[2]
 LIMIT = 240  # seconds until a process that hangs is killed
 SETTINGS = [
@@ -37,8 +35,6 @@ def finish(*processes: subprocess.Popen) -> None:
     assert [process.returncode for process in processes] == [0] * len(processes), said
 
 
-# Slow, and not reliable yet: on a busy machine the two processes have been seen to wait for each other for ever.
-@pytest.mark.slow
 def test_two_processes_train_export_and_sample_as_one(tmp_path):
     finish(start(tmp_path / "one"))
     with socket.socket() as probe:
