@@ -84,19 +84,14 @@ def _run(directory: Path, composed: DictConfig, overrides: list[str], resumed: b
     experiment, config = command_line.resolve(HydraConfig.get().runtime.choices["experiment"], composed)
     main_process = _prepare_jax(config, overrides)
 
+    from jaxsci.core.distributed import ending_together
     from jaxsci.core.rundir import Run
     from jaxsci.core.summary import table
 
     started = time.perf_counter()
     job_overrides = [line.removeprefix("++") for line in HydraConfig.get().overrides.task]
-    with Run(
-        directory,
-        to_mapping(config),
-        job_overrides,
-        trackers=config.trackers,
-        main=main_process,
-        resumed=resumed,
-    ) as run:
+    kind = {"trackers": config.trackers, "main": main_process, "resumed": resumed}
+    with Run(directory, to_mapping(config), job_overrides, **kind) as run, ending_together():
         summary, report = experiment.main(config, run)
         seconds = {**summary.seconds, "total": time.perf_counter() - started}
         summary = run.finish(_with_seconds(summary, seconds), report)

@@ -1,14 +1,17 @@
 """Explicit start of `jax.distributed`: several processes as one program, never by accident."""
 
 import os
-from collections.abc import Mapping
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import jax
 from jax.experimental import multihost_utils
 
 from jaxsci.core.config import one_of, positive, require
-from jaxsci.core.errors import ConfigError
+from jaxsci.core.errors import ConfigError, JaxsciError
 
 # What a launcher sets, in the order in which it is looked for: (name, number of processes, index of this
 # process). SLURM_STEP_NUM_TASKS counts the tasks of this srun; SLURM_NTASKS, those of the allocation, also
@@ -106,6 +109,26 @@ def barrier(name: str) -> None:
     """Wait until every process has come to the barrier of this `name`; nothing to do for a single process."""
     if jax.distributed.is_initialized():
         multihost_utils.sync_global_devices(name)
+
+
+@contextmanager
+def ending_together() -> Iterator[None]:
+    """Inside the block, an unexpected exception ends this process at once if it is one of several.
+
+    The others wait for it in their next collective. A process that leaves in good order would wait for them at the
+    door; one that is gone is missed after `heartbeat_timeout_seconds` (process 0 at once), and they end too.
+    """
+    try:
+        yield
+    except JaxsciError:
+        raise
+    except Exception:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def shutdown() -> None:

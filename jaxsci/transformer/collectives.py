@@ -14,10 +14,13 @@ AXES = ("data", "fsdp", "pipe", "tensor")
 BATCH = ("data", "fsdp")
 
 
-def varying(x: Array) -> frozenset[str]:
-    """The mesh axes over which `x` may differ between devices; empty outside `shard_map`."""
+def varying(x: Array) -> tuple[str, ...]:
+    """The mesh axes over which `x` may differ between devices; empty outside `shard_map`.
+
+    In the order of the alphabet: a set's own order differs between processes, and with it their programs would.
+    """
     kind = getattr(jax.typeof(x), "manual_axis_type", None)
-    return frozenset(kind.varying) if kind is not None else frozenset()
+    return tuple(sorted(kind.varying)) if kind is not None else ()
 
 
 def present(axes: tuple[str, ...]) -> tuple[str, ...]:
@@ -49,7 +52,7 @@ def largest(x: Array, axis: str) -> Array:
 
 def vary_like(x: Array, like: Array) -> Array:
     """Mark `x` as varying over every axis that `like` varies over."""
-    return vary(x, tuple(sorted(varying(like))))
+    return vary(x, varying(like))
 
 
 def all_gather(x: Array, axis_name: str, dimension: int) -> Array:

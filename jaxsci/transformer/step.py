@@ -74,7 +74,7 @@ def make_gradients(model: ModelConfig, plan: ParallelConfig, mesh: Mesh, *, fill
         tables = fetch(params, plan.dtype, gather=lambda path: not per_layer(path))
         blocks = tables.pop("blocks")
         count = (batch.targets != IGNORED).sum()
-        count = jnp.maximum(total(count, tuple(varying(count))), 1).astype(f32)
+        count = jnp.maximum(total(count, varying(count)), 1).astype(f32)
         if pipe == 1:
             loss, gw, ge = accumulate(decoder, blocks, tables, batch, key, scale / count)
         else:
@@ -147,7 +147,7 @@ def make_evaluate(model: ModelConfig, plan: ParallelConfig, mesh: Mesh) -> Calla
         blocks = tables.pop("blocks")
         count = (batch.targets != IGNORED).sum()
         loss, _ = streamed_loss(decoder, blocks, tables, batch, None)
-        return total(loss, AXES[:3]) / jnp.maximum(total(count, tuple(varying(count))), 1)
+        return total(loss, AXES[:3]) / jnp.maximum(total(count, varying(count)), 1)
 
     def evaluate(params, batch):
         inward = present(mesh, (specs(params), jax.tree.map(lambda _: tokens, batch)))

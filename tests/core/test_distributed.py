@@ -139,17 +139,34 @@ assert not xla_bridge.backends_are_initialized()
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, timeout=120)
 
 
-def test_two_processes(tmp_path):
-    """Sum over both; train and save together; stop at the same step although only one is told to; restore."""
+def start_two(program, *arguments, **pipes):
+    """`tests.core.programs.<program> *arguments PORT INDEX`, with indices 0 and 1 and one device in each."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "XLA_FLAGS": ""}  # one device in each, not the eight of the tests
-    script = [sys.executable, "-m", "tests.core.programs.two_processes", str(tmp_path), str(port)]
-    processes = [
-        subprocess.Popen([*script, str(index)], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, env=environment)
+    environment = {**os.environ, "XLA_FLAGS": ""}  # not the eight devices of the tests
+    script = [sys.executable, "-m", f"tests.core.programs.{program}", *arguments, str(port)]
+    return [
+        subprocess.Popen([*script, str(index)], cwd=REPOSITORY, text=True, env=environment, **pipes)
         for index in range(2)
     ]
+
+
+def test_one_that_fails_takes_the_other_along():
+    processes = start_two("one_fails", stderr=subprocess.PIPE)
+    try:
+        said = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert processes[1].returncode == 1
+    assert "RuntimeError: the second one falls" in said[1]
+    assert processes[0].returncode != 0  # XLA's own end, once the heartbeat is missed
+
+
+def test_two_processes(tmp_path):
+    """Sum over both; train and save together; stop at the same step although only one is told to; restore."""
+    processes = start_two("two_processes", str(tmp_path), stdout=subprocess.PIPE)
     lines = queue.Queue()
 
     def read(process):

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -16,34 +17,49 @@ SETTINGS = [
 ]  # fmt: skip
 
 
-def start(directory: Path, *more: str) -> subprocess.Popen:
+def start(directory: Path, name: str, *more: str) -> tuple[subprocess.Popen, Path]:
+    """The process and the file with what it says."""
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
     environment.pop("JAX_CPU_ENABLE_ASYNC_DISPATCH", None)  # the run must see to it by itself
     environment |= {"PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-m", "experiments.run", *SETTINGS, *more, f"hydra.run.dir={directory}"]
-    return subprocess.Popen(
-        command, env=environment, cwd=directory.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    said = directory.parent / f"{name}.said"
+    with said.open("w") as file:
+        process = subprocess.Popen(command, env=environment, cwd=directory.parent, stdout=file, stderr=file)
+    return process, said
 
 
-def finish(*processes: subprocess.Popen) -> None:
+def finish(*started: tuple[subprocess.Popen, Path]) -> None:
+    """Wait for all. The first that fails leaves the others waiting for it, so its words are what is shown."""
+    began = time.monotonic()
+    processes = [process for process, _ in started]
     try:
-        said = [process.communicate(timeout=LIMIT) for process in processes]
+        while any(process.poll() is None for process in processes) and time.monotonic() - began < LIMIT:
+            if any(process.poll() for process in processes):
+                break
+            time.sleep(0.1)
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0] * len(processes), said
+    codes = [process.wait() for process in processes]
+    assert codes == [0] * len(processes), (codes, *(said.read_text()[-4000:] for _, said in started))
 
 
 def test_two_processes_train_export_and_sample_as_one(tmp_path):
-    finish(start(tmp_path / "one"))
+    finish(start(tmp_path / "one", "one"))
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
     joined = ["cpu_devices=4", "distributed.mode=on", f"distributed.coordinator=localhost:{port}"]
     finish(
         *(
-            start(tmp_path / "two", *joined, "distributed.num_processes=2", f"distributed.process_id={index}")
+            start(
+                tmp_path / "two",
+                f"two{index}",
+                *joined,
+                "distributed.num_processes=2",
+                f"distributed.process_id={index}",
+            )
             for index in range(2)
         )
     )
