@@ -175,15 +175,14 @@ def time_bars(found: Witnesses) -> Figure:
     left.set(xlabel="seconds", xlim=(0, 1.45 * values.max()))
     left.set_title(f"Step: {values.sum():.4g} s, within {100 * found.machine.time_error:.2g} %")
     left.invert_yaxis()
-    slopes = sensitivities(found.model, found.recipe, rates(found.machine, found.recipe))._asdict()
-    shown = [slopes[name] for name in RATES]
-    right.barh(list(RATES.values()), shown, color=[GREEN if s < 0 else ORANGE for s in shown])
+    slopes = sensitivities(found.model, found.recipe, rates(found.machine, found.recipe))
+    shown = [*(getattr(slopes.rates, name) for name in RATES), slopes.microbatch]
+    right.barh([*RATES.values(), "micro-batch"], shown, color=[GREEN if s < 0 else ORANGE for s in shown])
     for place, slope in enumerate(shown):
         right.text(max(slope, 0), place, f" {slope:+.3f}" if abs(slope) >= 5e-4 else " 0", va="center", fontsize=9.5)
     right.axvline(0, color=GREY, linewidth=1)
-    right.set(
-        xlabel="% of step time per % of rate", title="Sensitivity", xlim=(1.1 * min(shown), max(0.25, *shown) * 1.4)
-    )
+    right.set(xlabel="% of step time per % of the quantity", title="Sensitivity")
+    right.set_xlim(1.1 * min(shown), max(0.25, *shown) * 1.4)
     right.invert_yaxis()
     for axis in (left, right):
         axis.grid(axis="y", visible=False)

@@ -39,7 +39,7 @@ def report(run: Run, found: Witnesses) -> Report:
     ).figure(
         "time",
         run.figure("time", figures.time_bars(found)),
-        "Left: where the seconds of the predicted step go. Right: how a step changes when a rate grows by 1 %.",
+        "Left: where the seconds of the predicted step go. Right: how a step changes when one quantity grows by 1 %.",
     ).figure(
         "scaling",
         run.figure("scaling", figures.scaling_curves(found)),

@@ -7,8 +7,10 @@ bandwidths, v m turns with work, idle turns without, h width. Every V counts by 
 are reduced once, outside of the pipeline: their traffic is not stretched by the bubble. Recomputation that
 the hardware avoids and traffic that it hides are in e and in the shares: one set of them per machine.
 
-`Rates` is a pytree and everything here is plain arithmetic on it: differentiable, and exact in float64 on
-Python numbers. Sources: Narayanan et al. 2104.04473, sections 3 and 4; Korthikanti et al. 2205.05198, section 4.
+Everything here is plain arithmetic on `Rates`, a pytree, and on the micro-batch: differentiable in both, and exact in
+float64 on Python numbers.
+
+Sources: Narayanan et al. 2104.04473, sections 3 and 4; Korthikanti et al. 2205.05198, section 4.
 """
 
 from typing import NamedTuple
@@ -55,6 +57,13 @@ class StepTime(NamedTuple):
         return self.compute + self.tensor + self.pipeline + self.data + self.bubble
 
 
+class Sensitivities(NamedTuple):
+    """Elasticities d log T / d log x: by how many per cent a step changes when x grows by one per cent."""
+
+    rates: Rates
+    microbatch: Scalar
+
+
 def rates(hardware: Hardware, recipe: Recipe) -> Rates:
     """The links that the groups of `recipe` use when tensor neighbours lie closest, then pipe, then replicas."""
     stage = recipe.tensor
@@ -78,22 +87,27 @@ def efficiency(rates: Rates, width_per_device: Scalar) -> Scalar:
     return rates.e_max * width_per_device / (width_per_device + rates.x0)
 
 
-def step_time(model: ModelConfig, recipe: Recipe, rates: Rates) -> StepTime:
-    """Seconds of one optimizer step. Does not ask whether the recipe can run: `check_recipe` does."""
+def step_time(model: ModelConfig, recipe: Recipe, rates: Rates, microbatch: Scalar | None = None) -> StepTime:
+    """Seconds of one optimizer step. Does not ask whether the recipe can run: `check_recipe` does.
+
+    `microbatch`: sequences of a micro-batch as a real number, to differentiate by; `None` is the recipe's.
+    """
     speed = rates.peak * efficiency(rates, model.width / recipe.tensor)
     compute = executed_flops(model, recipe) / recipe.devices / speed
     tensor = rates.tensor_exposed * tensor_traffic(model, recipe) / rates.tensor_bandwidth
-    pipeline = rates.pipe_exposed * pipe_traffic(model, recipe) / rates.pipe_bandwidth
-    data = rates.data_exposed * data_traffic(model, recipe) / rates.network_bandwidth
-    lost = rates.fill * recipe.idle / (recipe.virtual * recipe.microbatches)
+    pipeline = rates.pipe_exposed * pipe_traffic(model, recipe, microbatch) / rates.pipe_bandwidth
+    data = rates.data_exposed * data_traffic(model, recipe, microbatch) / rates.network_bandwidth
+    lost = rates.fill * recipe.idle / (recipe.virtual * _microbatches(recipe, microbatch))
     return StepTime(compute, tensor, pipeline, data, lost * (compute + tensor + pipeline))
 
 
-def sensitivities(model: ModelConfig, recipe: Recipe, rates: Rates) -> Rates:
-    """Elasticities d log T / d log rate: by how many per cent a step changes when a rate grows by one."""
-    given = jax.tree.map(jnp.asarray, rates)
-    seconds, slopes = jax.value_and_grad(lambda r: step_time(model, recipe, r).total)(given)
-    return jax.tree.map(lambda rate, slope: float(rate * slope / seconds), given, slopes)
+def sensitivities(model: ModelConfig, recipe: Recipe, rates: Rates) -> Sensitivities:
+    """By `jax.grad`. A larger micro-batch fills the pipeline more slowly, and under ZeRO-3 gathers weights less often;
+    that larger matrices come closer to the peak is not in the formula.
+    """
+    given = jax.tree.map(jnp.asarray, Sensitivities(rates, float(recipe.microbatch)))
+    seconds, slopes = jax.value_and_grad(lambda at: step_time(model, recipe, at.rates, at.microbatch).total)(given)
+    return jax.tree.map(lambda x, slope: float(x * slope / seconds), given, slopes)
 
 
 def executed_flops(model: ModelConfig, recipe: Recipe) -> float:
@@ -117,30 +131,31 @@ def tensor_traffic(model: ModelConfig, recipe: Recipe) -> float:
     regathered = recipe.sequence_parallel and recipe.recompute == "selective"
     k = {"none": 4, "selective": 5 if regathered else 4, "full": 6, "nested": 8}[recipe.recompute]
     ring = 2 * (recipe.tensor - 1) / recipe.tensor
-    return k * depth(model, recipe) * recipe.microbatches * ring * _microbatch_bytes(model, recipe)
+    return k * depth(model, recipe) * ring * recipe.batch / recipe.replicas * _sequence_bytes(model, recipe)
 
 
-def pipe_traffic(model: ModelConfig, recipe: Recipe) -> float:
+def pipe_traffic(model: ModelConfig, recipe: Recipe, microbatch: Scalar | None = None) -> Scalar:
     """Bytes that a device sends to the next and the previous stage: forward and backward, v m times.
 
     The streamed schedule passes its waiting micro-batches on as well; lockstep sends in idle turns too.
     """
     if recipe.pipe == 1:
         return 0.0
-    turns = recipe.virtual * recipe.microbatches + (recipe.idle if recipe.schedule == "lockstep" else 0)
+    busy = recipe.virtual * recipe.batch / recipe.replicas
+    waiting = recipe.idle * _microbatch(recipe, microbatch) if recipe.schedule == "lockstep" else 0
     sends = 4 if recipe.schedule == "gpipe" else 2
     split = recipe.tensor if recipe.sequence_parallel else 1
-    return sends * turns * _microbatch_bytes(model, recipe) / split
+    return sends * (busy + waiting) * _sequence_bytes(model, recipe) / split
 
 
-def data_traffic(model: ModelConfig, recipe: Recipe) -> float:
+def data_traffic(model: ModelConfig, recipe: Recipe, microbatch: Scalar | None = None) -> Scalar:
     """Bytes that a device sends to its replicas: 2 (2 N/(t p)) (d-1)/d at 16 bits.
 
     ZeRO-3 gathers every layer's weights twice and scatters its gradients once in each micro-batch.
     """
     d = recipe.replicas
     shard = POLICIES[recipe.policy].weights * parameters(model) / (recipe.tensor * recipe.pipe)
-    passes = 3 * recipe.microbatches if recipe.zero == 3 else 2
+    passes = 3 * _microbatches(recipe, microbatch) if recipe.zero == 3 else 2
     return passes * shard * (d - 1) / d
 
 
@@ -159,6 +174,15 @@ def use(model: ModelConfig, recipe: Recipe, seconds: float, peak: float) -> Util
     )
 
 
-def _microbatch_bytes(model: ModelConfig, recipe: Recipe) -> float:
-    """Activation of one micro-batch between two layers: 2 b s h at 16 bits."""
-    return POLICIES[recipe.policy].activation * recipe.microbatch * model.sequence * model.width
+def _microbatch(recipe: Recipe, given: Scalar | None) -> Scalar:
+    return recipe.microbatch if given is None else given
+
+
+def _microbatches(recipe: Recipe, given: Scalar | None) -> Scalar:
+    """Of one replica in a step: m = B/(b d)."""
+    return recipe.batch / recipe.replicas / _microbatch(recipe, given)
+
+
+def _sequence_bytes(model: ModelConfig, recipe: Recipe) -> float:
+    """Activations of one sequence between two layers: 2 s h at 16 bits."""
+    return POLICIES[recipe.policy].activation * model.sequence * model.width

@@ -78,8 +78,8 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_sensitivities_are_central_differences(name):
-    """d log T / d log rate for every rate. Differences are taken in float64 with a step of 1e-5, so their own
-    error is about 1e-10; the derivative is taken in float32, rounding 1e-7.
+    """d log T / d log x for every rate and the micro-batch. Differences are taken in float64 with a step of 1e-5, so
+    their own error is about 1e-10; the derivative is taken in float32, rounding 1e-7.
     """
     recipe, h = CASES[name], 1e-5
     found = sensitivities(GPT, recipe, PLAIN)
@@ -88,13 +88,28 @@ def test_sensitivities_are_central_differences(name):
         up, down = (
             step_time(GPT, recipe, PLAIN._replace(**{field: getattr(PLAIN, field) * (1 + s)})).total for s in (h, -h)
         )
-        assert getattr(found, field) == pytest.approx((up - down) / (2 * h) / here, abs=2e-6), field
+        assert getattr(found.rates, field) == pytest.approx((up - down) / (2 * h) / here, abs=2e-6), field
+    up, down = (step_time(GPT, recipe, PLAIN, recipe.microbatch * (1 + s)).total for s in (h, -h))
+    assert found.microbatch == pytest.approx((up - down) / (2 * h) / here, abs=2e-6)
+
+
+def test_the_micro_batch_counts_where_it_should():
+    """The bubble grows with it, in proportion; without a pipeline only ZeRO-3 notices, which gathers less often."""
+    pipeline = CASES["pipeline"]
+    parts = step_time(GPT, pipeline, PLAIN)
+    assert sensitivities(GPT, pipeline, PLAIN).microbatch == pytest.approx(parts.bubble / parts.total, abs=2e-6)
+    whole = step_time(GPT, pipeline, PLAIN, pipeline.microbatch * 2).total
+    assert whole == pytest.approx(step_time(GPT, replace(pipeline, microbatch=4), PLAIN).total)
+    zero = CASES["zero 3"]
+    parts = step_time(GPT, zero, PLAIN)
+    assert sensitivities(GPT, zero, PLAIN).microbatch == pytest.approx(-parts.data / parts.total, abs=2e-6)
+    assert sensitivities(GPT, replace(zero, zero=1), PLAIN).microbatch == 0
 
 
 def test_speeds_pull_down_as_much_as_all_time_there_is():
     """T is homogeneous of degree -1 in the four speeds (Euler), whatever the shares."""
     for recipe in CASES.values():
-        found = sensitivities(GPT, recipe, PLAIN)
+        found = sensitivities(GPT, recipe, PLAIN).rates
         speeds = found.peak + found.tensor_bandwidth + found.pipe_bandwidth + found.network_bandwidth
         assert speeds == pytest.approx(-1, abs=2e-6)  # float32
         assert found.peak == pytest.approx(found.e_max, abs=1e-6)
