@@ -1,200 +1,81 @@
 """Weather from a few dozen stations: emulator-assisted 4D-Var on 500 hPa height, beside every cheaper method."""
 
-import time
 from dataclasses import dataclass, field
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from experiments import aieada as published
+from experiments import weather
 from experiments import assimilation_report as pages
-from experiments.settings import Settings
-from jaxsci.assimilation.daily import Analyser, DailyAnalyses, analyse
-from jaxsci.assimilation.protocol import ForecastProtocol
 from jaxsci.assimilation.scores import BASELINES, Scores, score
 from jaxsci.assimilation.timing import time_window
-from jaxsci.assimilation.variational import NOT_FINITE, GaussNewton
-from jaxsci.core.config import between, positive, require
-from jaxsci.core.errors import JaxsciError
-from jaxsci.core.precision import cast_floating
+from jaxsci.core.config import positive
 from jaxsci.core.progress import progress
 from jaxsci.core.report import Report
 from jaxsci.core.rundir import Run
 from jaxsci.core.summary import Reference, Summary
-from jaxsci.emulators import DirectEmulator, ReducedField, fit_linear, load_field, reduce_field, split_by_time
-from jaxsci.emulators.linear import LinearEmulator
-from jaxsci.emulators.skill import one_day_error, rmse_by_lead
-from jaxsci.emulators.training import RecurrentConfig, train_recurrent
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """`path=None` is the packaged field; the last `test_days` verify, the `validation_days` before them choose."""
-
-    path: str | None = None
-    variable: str | None = None
-    validation_days: int = 366
-    test_days: int = 366
-
-    def __post_init__(self) -> None:
-        positive(self, "validation_days", "test_days")
-
-
-@dataclass(frozen=True)
-class LinearConfig:
-    lags: int = 2
-    ridges: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
-
-    def __post_init__(self) -> None:
-        between(self, "lags", 1, 60)
-        require(len(self.ridges) > 0 and min(self.ridges) > 0, "ridges", "values above 0", self.ridges)
-
-
-@dataclass(frozen=True)
-class EmulatorConfig:
-    """`choose=validation` takes the better of the two over leads 1 to 3 on the validation span."""
-
-    choose: Literal["validation", "linear", "recurrent"] = "validation"
-    linear: LinearConfig = field(default_factory=LinearConfig)
-    recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Settings):
-    """Observations of the days t - window .. t at `stations` points, with error `noise_std` (unit of the field)."""
+class Config(weather.WeatherConfig):
+    """`protocol=forecast`: stations report with noise, and what is verified comes after their reports.
 
-    data: DataConfig = field(default_factory=DataConfig)
-    modes: int = 30
-    harmonics: tuple[int, ...] = (1, 2, 3)
-    emulator: EmulatorConfig = field(default_factory=EmulatorConfig)
-    protocol: Literal["forecast"] = "forecast"
-    window: int = 1
+    `protocol=aieada` repeats a published protocol instead, a fit, with the settings of `aieada`; of the others it
+    takes `data` and `seed`.
+    """
+
+    protocol: Literal["forecast", "aieada"] = "forecast"
     stations: int = 30
-    noise_std: float = 10.0
-    networks: int = 20
-    leads: int = 5
-    model_error_ridge: float = 1e-5
-    max_iterations: int = 10
-    tolerance: float = 1e-8
+    aieada: published.AieadaConfig = field(default_factory=published.AieadaConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        between(self, "modes", 2, 1000)
-        require(len(self.harmonics) > 0 and min(self.harmonics) >= 0, "harmonics", "whole numbers", self.harmonics)
-        between(self, "window", 0, 10)
-        positive(self, "stations", "noise_std", "networks", "model_error_ridge", "max_iterations", "tolerance")
-        between(self, "leads", 3, 30)
-
-
-BURN_IN_DAYS = 20  # cycling forgets its first guess within days; these lie in the validation span
+        positive(self, "stations")
 
 
 def main(config: Config, run: Run) -> tuple[Summary, Report]:
-    loaded = load_field(config.data.path, config.data.variable)
-    points = loaded.flat.shape[1]
-    require(config.stations <= points, "stations", f"at most the {points} points of the grid", config.stations)
-    shortest = 10 * (BURN_IN_DAYS + config.leads + config.emulator.recurrent.lags)
-    require(len(loaded.time) >= shortest, "data.path", f"{shortest} days or more", len(loaded.time))
-    split = split_by_time(
-        len(loaded.time), validation_days=config.data.validation_days, test_days=config.data.test_days
-    )
-    most = min(split.train.stop, points)
-    require(config.modes <= most, "modes", f"at most {most} (training days and grid points)", config.modes)
+    if config.protocol == "aieada":
+        return published.main(config.aieada, config, run)
     seconds: dict[str, float] = {}
     with progress(5, "assimilation") as steps:
-        reduced = reduce_field(loaded, split, modes=config.modes, harmonics=config.harmonics)
-        steps.update(stage=f"{config.modes} modes hold {100 * reduced.pod.captured:.2f} % of the variance")
-        linear, recurrent = _train(config, reduced, run, seconds)
-        emulator, candidates = _choose(config, reduced, linear, recurrent)
+        reduced = weather.load(config)
+        steps.update(stage=f"{config.modes} modes hold {100 * reduced.joint.captured:.2f} % of the variance")
+        emulators = weather.train(config, reduced, run, seconds)
         steps.update(stage="emulators trained")
-        analyser = _analyser(config, reduced, emulator)
-        analyses, truth = _assimilate(config, analyser, reduced, seconds)
+        analyser = weather.analyser(config, config.stations, reduced, emulators)
+        analyses, truth = weather.assimilate(config, analyser, reduced, seconds)
         steps.update(stage=f"{analyses.state.shape[0]} networks x {analyses.state.shape[1]} days analysed")
-        scores = score(reduced, linear, emulator, analyses, jnp.asarray(truth), config.leads)
+        scores = score(reduced, emulators.linear, emulators.used, analyses, jnp.asarray(truth), config.leads)
         steps.update(stage="verified")
-        timing = time_window(analyser, jnp.asarray(truth), key=jax.random.key(config.seed))
+        timing = time_window(analyser, weather.observed_span(reduced), key=jax.random.key(config.seed))
         steps.update(stage="timed")
-    summary = _summary(config, scores, timing._asdict(), candidates, seconds)
-    return summary, pages.report(config, run, reduced, candidates, analyses, scores, summary)
+    summary = _summary(config, scores, timing._asdict(), emulators, seconds)
+    return summary, pages.report(config, run, reduced, emulators, analyses, scores, summary)
 
 
-def _train(config: Config, reduced: ReducedField, run: Run, seconds: dict[str, float]):
-    train, validation = (reduced.coefficients[s] for s in (reduced.split.train, reduced.split.validation))
-    fit = lambda lags: fit_linear(  # noqa: E731
-        train, validation, lags=lags, leads=config.leads, ridges=config.emulator.linear.ridges
-    )
-    trained = train_recurrent(
-        train,
-        validation,
-        fit(config.emulator.recurrent.lags),
-        config.emulator.recurrent,
-        key=jax.random.key(config.seed),
-        on_log=run.log,
-    )
-    seconds["emulator_compile"], seconds["emulator_train"] = trained.compile_seconds, trained.train_seconds
-    dtype = jnp.float64 if config.precision == "float64" else jnp.float32
-    return fit(config.emulator.linear.lags), cast_floating(trained.emulator, dtype)
-
-
-def _choose(
-    config: Config, reduced: ReducedField, linear: LinearEmulator, recurrent: DirectEmulator
-) -> tuple[DirectEmulator, dict[str, dict[str, np.ndarray]]]:
-    """The emulator to use, and each candidate's RMSE by lead on both spans."""
-    emulators = {"linear": linear, "recurrent": recurrent}
-    spans = {"validation": reduced.split.validation, "test": reduced.split.test}
-    rmse = {name: {s: rmse_by_lead(e, reduced, span) for s, span in spans.items()} for name, e in emulators.items()}
-    best = min(rmse, key=lambda name: float(np.mean(rmse[name]["validation"][:3])))
-    chosen = best if config.emulator.choose == "validation" else config.emulator.choose
-    rmse["chosen"] = rmse[chosen] | {"name": np.array(chosen)}
-    return emulators[chosen], rmse
-
-
-def _analyser(config: Config, reduced: ReducedField, emulator: DirectEmulator) -> Analyser:
-    return Analyser(
-        emulator,
-        reduced.pod,
-        one_day_error(emulator, reduced),
-        ForecastProtocol(config.window, config.stations, config.noise_std),
-        config.model_error_ridge,
-        GaussNewton(config.max_iterations, config.tolerance),
-    )
-
-
-def _assimilate(
-    config: Config, analyser: Analyser, reduced: ReducedField, seconds: dict[str, float]
-) -> tuple[DailyAnalyses, np.ndarray]:
-    """Analyses of every test day for every network, and the anomalies they are verified against."""
-    first = reduced.split.test.start - BURN_IN_DAYS
-    observed = jnp.asarray(reduced.anomalies[first:])
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(config.seed), i))(jnp.arange(config.networks))
-    begin = time.perf_counter()
-    program = jax.jit(jax.vmap(lambda key: analyse(analyser, observed, key=key))).lower(keys).compile()
-    seconds["assimilation_compile"] = time.perf_counter() - begin
-    begin = time.perf_counter()
-    analyses = jax.block_until_ready(program(keys))
-    seconds["assimilation"] = time.perf_counter() - begin
-    if bool(jnp.any(analyses.code == NOT_FINITE)):
-        raise JaxsciError("4D-Var diverged; shorten window, or raise noise_std or model_error_ridge")
-    skip = BURN_IN_DAYS - config.window
-    by_day = analyses._replace(network=None)  # every other field has the axes (network, day, ...)
-    kept = jax.tree.map(lambda a: a[:, skip:], by_day)._replace(network=analyses.network)
-    days = kept.state.shape[1]
-    return kept, reduced.anomalies[reduced.split.test][:days]
-
-
-def _summary(config: Config, scores: Scores, timing: dict, candidates: dict, seconds: dict) -> Summary:
+def _summary(config: Config, scores: Scores, timing: dict, emulators: weather.Emulators, seconds: dict) -> Summary:
+    leads = range(1, config.leads + 1)
     metrics = {
         "rmse_analysis_m": scores.analysis,
         "rmse_background_m": scores.background,
         "rmse_oi_m": scores.interpolated,
-        **{f"rmse_forecast_m_day{d + 1}": scores.rmse["forecast"][d] for d in range(3)},
-        **{f"rmse_{name}_m_day{d + 1}": scores.rmse[name][d] for name in BASELINES for d in range(3)},
+        "rmse_kalman_m": scores.filtered,
+        **{f"rmse_forecast_m_day{d}": scores.rmse["forecast"][d - 1] for d in leads},
+        **{f"rmse_{name}_m_day{d}": scores.rmse[name][d - 1] for name in BASELINES for d in leads},
         "coverage_90": scores.coverage_90,
         **timing,
         "networks_better_than_oi": scores.networks_better_than_oi,
         "cost_per_observation": scores.fit,
     }
+    for rival, gains in scores.gains.items():
+        for when, gain in zip(("analysis", *(f"day{d}" for d in leads)), gains, strict=True):
+            metrics |= {
+                f"gain_over_{rival}_m_{when}": gain.value,
+                f"gain_over_{rival}_m_{when}_low": gain.low,
+                f"gain_over_{rival}_m_{when}_high": gain.high,
+            }
     references = {
         "rmse_analysis_m": Reference(
             min(scores.background, 1.05 * scores.interpolated),
@@ -211,13 +92,11 @@ def _summary(config: Config, scores: Scores, timing: dict, candidates: dict, sec
         "cost_per_observation": Reference(1.0, "expected 2J/p where B and R are right"),
     }
     notes = (
-        f"Emulator used: {candidates['chosen']['name']} (the better on the validation span).",
+        f"Emulator used: {emulators.chosen} (emulator.choose={config.emulator.choose}).",
         "Persistence, damped persistence, linear and emulator start from the true state of the day; "
-        "OI and 4D-Var start from the noisy stations alone.",
+        "OI, the Kalman filter (on the two-lag linear model) and 4D-Var start from the noisy stations alone.",
         "Names end in _m for metres; for another field the unit is that of the file.",
+        "gain_over_*: RMSE of the rival less that of 4D-Var, with the central 95 % of 2000 block bootstraps over days.",
+        *pages.verdicts(scores),
     )
-    if scores.analysis >= scores.interpolated:
-        notes += ("4D-Var does not beat optimal interpolation here.",)
-    if scores.rmse["forecast"][0] >= scores.rmse["oi"][0]:
-        notes += ("Forecasts from 4D-Var are not better than forecasts from optimal interpolation at day 1.",)
     return Summary("assimilation", metrics, references, seconds, notes)

@@ -1,4 +1,4 @@
-"""Daily analyses of a reduced field from one network of stations: 4D-Var beside optimal interpolation."""
+"""Daily analyses of a reduced field from one network of stations: 4D-Var beside interpolation and the Kalman filter."""
 
 from typing import NamedTuple
 
@@ -10,24 +10,30 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxsci.assimilation.background import symmetric_root, tangent_matrix
 from jaxsci.assimilation.cycling import cycle
 from jaxsci.assimilation.interpolation import optimal_interpolation
+from jaxsci.assimilation.kalman import Gaussian, LinearModel, kalman_filter
 from jaxsci.assimilation.model_error import steady_background
 from jaxsci.assimilation.observation import LinearOperator, Observations, station_covariance, whitening
 from jaxsci.assimilation.protocol import ForecastProtocol, Network, draw_network
 from jaxsci.assimilation.variational import GaussNewton, Minimiser, Solution, Window, posterior_root
 from jaxsci.emulators.delay import DirectEmulator
+from jaxsci.emulators.linear import LinearEmulator
 from jaxsci.emulators.pod import Pod
 
 
 class Analyser(eqx.Module):
     """What a series of analyses needs beside observations; all of it fitted without the test span.
 
-    `emulator_error` is the covariance of the emulator's one-day error in coefficient space; `ridge` is that of
-    `model_error.absorb`.
+    `pod` decodes what is verified, `joint` all that stations may report; they differ where the state has companion
+    variables. `emulator_error` is the covariance of the emulator's one-day error in coefficient space, `linear_error`
+    that of the linear model, on which the Kalman filter runs; `ridge` is that of `model_error.absorb`.
     """
 
     emulator: DirectEmulator
+    linear: LinearEmulator
     pod: Pod
+    joint: Pod
     emulator_error: Float[Array, "modes modes"]
+    linear_error: Float[Array, "modes modes"]
     protocol: ForecastProtocol
     ridge: float = 1e-5
     method: Minimiser = GaussNewton()
@@ -38,12 +44,14 @@ class Analyser(eqx.Module):
 
     def operators(
         self, stations: Int[Array, " stations"]
-    ) -> tuple[Float[Array, "stations modes"], Float[Array, "stations stations"]]:
+    ) -> tuple[Float[Array, "observations modes"], Float[Array, "observations observations"]]:
         """Observation matrix on coefficients and R, with the truncated modes' variance in it."""
-        return self.pod.modes[stations], station_covariance(self.protocol.noise_std, self.pod.truncated[stations])
+        columns = self.protocol.columns(stations, len(self.joint.modes))
+        covariance = station_covariance(self.protocol.deviations, self.joint.truncated[columns])
+        return self.joint.modes[columns], covariance
 
     def background_root(
-        self, matrix: Float[Array, "stations modes"], covariance: Float[Array, "stations stations"]
+        self, matrix: Float[Array, "observations modes"], covariance: Float[Array, "observations observations"]
     ) -> Float[Array, "n n"]:
         """Square root of the background covariance that cycling with this network settles on."""
         at_rest = jnp.zeros(self.state_shape, self.emulator_error.dtype)
@@ -70,6 +78,10 @@ class DailyAnalyses(NamedTuple):
     """The forecast for that day from the previous window, before its observations."""
     interpolated: Float[Array, "days lags modes"]
     """Optimal interpolation of the same days, each day from its own observations."""
+    filtered: Float[Array, "days linear_lags modes"]
+    """The Kalman filter on the linear model: all observations up to the day, in the order they came."""
+    filter_fit: Float[Array, " days"]
+    """Its innovations' `d' (H P H' + R)^{-1} d / observations`, near one where its covariances are right."""
     spread: Float[Array, "days points"]
     """Posterior standard deviation of the 4D-Var analysis on the grid, truncated modes included."""
     fit: Float[Array, " days"]
@@ -90,10 +102,19 @@ class _Diagnosis(NamedTuple):
 
 
 def analyse(analyser: Analyser, truth: Float[Array, "days points"], *, key: PRNGKeyArray) -> DailyAnalyses:
-    """Draw a network, observe `truth` (anomalies) every day, analyse every day from `window` on. `vmap` over keys."""
+    """Draw a network, observe `truth` (anomalies of all variables) every day, and `analyse_network`. `vmap` over keys."""
+    network = draw_network(analyser.protocol, truth, key=key)
+    return analyse_network(analyser, network, *analyser.operators(network.stations))
+
+
+def analyse_network(
+    analyser: Analyser,
+    network: Network,
+    matrix: Float[Array, "observations modes"],
+    covariance: Float[Array, "observations observations"],
+) -> DailyAnalyses:
+    """Every day from `window` on, from what the network measured: `matrix @ coefficients` with error R."""
     protocol = analyser.protocol
-    network = draw_network(protocol, truth, key=key)
-    matrix, covariance = analyser.operators(network.stations)
     root = analyser.background_root(matrix, covariance)
     first_guess = jnp.zeros(analyser.state_shape, root.dtype)
 
@@ -110,22 +131,42 @@ def analyse(analyser: Analyser, truth: Float[Array, "days points"], *, key: PRNG
             method=analyser.method,
         )
 
-    chains = jax.vmap(one_chain)(network.values[protocol.windows(len(truth))])
+    chains = jax.vmap(one_chain)(network.values[protocol.windows(len(network.values))])
     # Chain c, window j ends on day window + j (window + 1) + c: windows outside, chains inside is day order.
     by_day = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:]), chains)
     interpolated = optimal_interpolation(network.values, matrix, jnp.diag(analyser.pod.variance), covariance)
     days = protocol.window + jnp.arange(len(by_day.state))
     lagged = interpolated[jnp.maximum(days[:, None] - jnp.arange(analyser.emulator.lags), 0)]
+    filtered, filter_fit = _filter(analyser, whitener @ matrix, network.values @ whitener.T)
     return DailyAnalyses(
         network,
         by_day.state,
         by_day.background,
         lagged,
+        filtered[days],
+        filter_fit[days],
         by_day.spread,
         by_day.fit,
         by_day.mahalanobis,
         by_day.code,
     )
+
+
+def _filter(
+    analyser: Analyser, operator: Float[Array, "observations modes"], values: Float[Array, "days observations"]
+) -> tuple[Float[Array, "days lags modes"], Float[Array, " days"]]:
+    """States and fit of the Kalman filter on the linear model, from climatology. `operator`, `values` are whitened."""
+    linear, modes = analyser.linear, len(analyser.linear_error)
+    n = linear.lags * modes
+    model = LinearModel(
+        tangent_matrix(linear, jnp.zeros((linear.lags, modes), operator.dtype)),
+        jnp.zeros((n, n), operator.dtype).at[:modes, :modes].set(analyser.linear_error),
+        jnp.zeros((len(operator), n), operator.dtype).at[:, :modes].set(operator),
+        jnp.ones(len(operator), operator.dtype),
+    )
+    climate = jnp.kron(jnp.eye(linear.lags, dtype=operator.dtype), jnp.diag(analyser.pod.variance))
+    found = kalman_filter(model, Gaussian(jnp.zeros(n, operator.dtype), climate), values)
+    return found.state.mean.reshape(len(values), linear.lags, modes), found.fit
 
 
 def _diagnose(analyser: Analyser, window: Window, solution: Solution) -> _Diagnosis:

@@ -84,36 +84,52 @@ class Smoothed(NamedTuple):
     smoothed: Gaussian
 
 
-def kalman_smoother(
-    transition: Float[Array, "n n"],
-    error: Float[Array, "n n"],
-    operator: Float[Array, "stations n"],
-    noise: Float[Array, "stations stations"],
-    start: Gaussian,
-    values: Float[Array, "times stations"],
-) -> Smoothed:
-    """Filter and fixed-interval (Rauch-Tung-Striebel) smoother of `x' = F x + N(0, Q)`, `y = H x + N(0, R)`.
+class Filtered(NamedTuple):
+    """Of a filter over all observed times (leading axis)."""
 
-    `start` is the prior at the first observed time. NaN marks a missing value.
-    """
+    state: Gaussian
+    fit: Float[Array, " times"]
+    """`d' (H P H' + R)^{-1} d` over the number of observations, of the innovations d: near one where Q and R are right."""
+
+
+class LinearModel(NamedTuple):
+    """`x' = F x + N(0, Q)`, `y = H x + N(0, R)`."""
+
+    transition: Float[Array, "n n"]
+    error: Float[Array, "n n"]
+    operator: Float[Array, "stations n"]
+    noise: Float[Array, " stations"] | Float[Array, "stations stations"]
+    """R, as variances or as a matrix."""
+
+    def ahead(self, state: Gaussian) -> Gaussian:
+        """The forecast of one step."""
+        spread = self.transition @ state.covariance @ self.transition.T + self.error
+        return Gaussian(self.transition @ state.mean, (spread + spread.T) / 2)
+
+
+def kalman_filter(model: LinearModel, start: Gaussian, values: Float[Array, "times stations"]) -> Filtered:
+    """Analyses at every observed time. `start` is the prior at the first one; NaN marks a missing value."""
     unknown = Background(start.mean, jnp.zeros_like(start.covariance))
-    problem = Problem(lambda x: transition @ x, LinearOperator(operator), noise, unknown, unknown)
+    problem = Problem(lambda x: model.transition @ x, LinearOperator(model.operator), model.noise, unknown, unknown)
 
-    def ahead(state: Gaussian) -> Gaussian:
-        return Gaussian(transition @ state.mean, transition @ state.covariance @ transition.T + error)
+    def forward(prior: Gaussian, observation: Array) -> tuple[Gaussian, tuple[Gaussian, Array]]:
+        posterior, fit = best_linear_estimate(prior, problem, observation)
+        return model.ahead(posterior), (posterior, fit)
 
-    def forward(prior: Gaussian, observation: Array) -> tuple[Gaussian, Gaussian]:
-        posterior, _ = best_linear_estimate(prior, problem, observation)
-        return ahead(posterior), posterior
+    return Filtered(*lax.scan(forward, start, values)[1])
+
+
+def kalman_smoother(model: LinearModel, start: Gaussian, values: Float[Array, "times stations"]) -> Smoothed:
+    """Filter and fixed-interval (Rauch-Tung-Striebel) smoother; arguments as of `kalman_filter`."""
 
     def backward(later: Gaussian, here: Gaussian) -> tuple[Gaussian, Gaussian]:
-        predicted = ahead(here)
-        gain = jnp.linalg.solve(predicted.covariance, transition @ here.covariance).T
+        predicted = model.ahead(here)
+        gain = jnp.linalg.solve(predicted.covariance, model.transition @ here.covariance).T
         mean = here.mean + gain @ (later.mean - predicted.mean)
         covariance = here.covariance + gain @ (later.covariance - predicted.covariance) @ gain.T
         return Gaussian(mean, covariance), Gaussian(mean, covariance)
 
-    _, filtered = lax.scan(forward, start, values)
+    filtered = kalman_filter(model, start, values).state
     last = jax.tree.map(lambda a: a[-1], filtered)
     _, earlier = lax.scan(backward, last, jax.tree.map(lambda a: a[:-1], filtered), reverse=True)
     smoothed = jax.tree.map(lambda a, end: jnp.concatenate([a, end[None]]), earlier, last)

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 State = Any
@@ -81,11 +82,12 @@ class LinearOperator(eqx.Module):
 
 
 def station_covariance(
-    instrument_std: float, truncated: Float[Array, "stations rest"]
+    instrument_std: float | Float[np.ndarray, " stations"], truncated: Float[Array, "stations rest"]
 ) -> Float[Array, "stations stations"]:
     """R of point observations seen by a truncated basis: instrument variance plus truncation (representativeness).
 
     `truncated` holds the stations' rows of `Pod.truncated`. Without that term the analysis fits what its modes cannot
     express (Janjic et al. 2018, Q. J. R. Meteorol. Soc. 144, 1257-1278).
     """
-    return instrument_std**2 * jnp.eye(len(truncated), dtype=truncated.dtype) + truncated @ truncated.T
+    variances = jnp.broadcast_to(jnp.asarray(instrument_std, truncated.dtype) ** 2, len(truncated))
+    return jnp.diag(variances) + truncated @ truncated.T

@@ -49,3 +49,7 @@ class Pod(eqx.Module):
 
     def decode(self, coefficients: Float[Array, "... modes"]) -> Float[Array, "... points"]:
         return coefficients @ self.modes.T
+
+    def rows(self, points: slice) -> "Pod":
+        """The same modes seen at some of the points: decodes to them, cannot encode."""
+        return Pod(self.modes[points], self.weights[points], self.variance, self.truncated[points], self.captured)
