@@ -111,9 +111,7 @@ def _train(settings: AieadaConfig, config: "WeatherConfig", reduced: ReducedFiel
             run.log({"validation_loss": loss, "learning_rate": rate}, epoch)
             bar.update(validation_loss=loss)
 
-        trained = train_attention_lstm(
-            *spans, settings.network, key=jax.random.key(config.seed), on_epoch=on_epoch
-        )
+        trained = train_attention_lstm(*spans, settings.network, key=jax.random.key(config.seed), on_epoch=on_epoch)
     seconds["train"] = time.perf_counter() - begin
     return cast_floating(trained.network, jnp.float64 if config.precision == "float64" else jnp.float32)
 

@@ -46,14 +46,18 @@ def report(settings: "AieadaConfig", run: Run, mae: dict[str, np.ndarray], start
     page.table(
         "Mean absolute error (m)",
         ("method", *(f"day {d}" for d in days), f"mean of {settings.leads}"),
-        [(label, *(float(mae[name][d - 1]) for d in days), float(mae[name].mean())) for name, (label, *_) in METHODS.items()],
+        [
+            (label, *(float(mae[name][d - 1]) for d in days), float(mae[name].mean()))
+            for name, (label, *_) in METHODS.items()
+        ],
     )
     return page.table(
         "Published (m)",
         ("method", *(f"day {d}" for d in PUBLISHED_LEADS)),
         [(METHODS[name][0], *values) for name, values in PUBLISHED.items()],
         caption="Another field, domain and period (z500 of a regional model, North America, 1990-1999): the order of "
-        "the rows can be compared, not the metres. Source: result files of Maulik et al. 2022, doi:10.5194/gmd-15-3433-2022.",
+        "the rows can be compared, not the metres. Source: result files of Maulik et al. 2022, "
+        "doi:10.5194/gmd-15-3433-2022.",
     )
 
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from experiments import aieada as published
-from experiments import weather
 from experiments import assimilation_report as pages
+from experiments import weather
 from jaxsci.assimilation.scores import BASELINES, Scores, score
 from jaxsci.assimilation.timing import time_window
 from jaxsci.core.config import positive

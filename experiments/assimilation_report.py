@@ -84,8 +84,8 @@ def report(
     page.figure(
         "gains",
         run.figure("gains", draw_gains(scores)),
-        "RMSE of two rivals less that of 4D-Var, above zero where 4D-Var is better, with the central 95 % of 2000 block "
-        "bootstraps over the test days. " + " ".join(verdicts(scores)),
+        "RMSE of two rivals less that of 4D-Var, above zero where 4D-Var is better, with the central 95 % of 2000 "
+        "block bootstraps over the test days. " + " ".join(verdicts(scores)),
     )
     page.figure(
         "observation_fit",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiments import weather
 from experiments.assimilation_report import METHODS, RIVALS
 from jaxsci.assimilation.bootstrap import Interval
-from jaxsci.assimilation.scores import ANALYSES, Scores, score
+from jaxsci.assimilation.scores import Scores, score
 from jaxsci.core.config import between, require
 from jaxsci.core.figures import new_figure, style
 from jaxsci.core.progress import progress
@@ -63,9 +63,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
             for stations in config.stations:
                 analysing = weather.analyser(settings, stations, reduced, emulators)
                 analyses, truth = weather.assimilate(settings, analysing, reduced, seconds)
-                scores = score(
-                    reduced, emulators.linear, emulators.used, analyses, jnp.asarray(truth), settings.leads
-                )
+                scores = score(reduced, emulators.linear, emulators.used, analyses, jnp.asarray(truth), settings.leads)
                 entries.append(Entry(state, stations, scores))
                 run.log({"rmse_analysis": scores.analysis, "rmse_oi": scores.interpolated}, len(entries))
                 steps.update(stage=f"{state}, {stations} stations: {scores.analysis:.1f}, OI {scores.interpolated:.1f}")
@@ -115,9 +113,9 @@ def _title(entry: Entry) -> str:
 def _report(config: Config, run: Run, entries: list[Entry]) -> Report:
     page = Report(
         "How few stations does it take?",
-        f"Analysis and forecast error against the number of stations, for optimal interpolation, a Kalman filter on the "
-        f"linear model, and emulator-assisted 4D-Var. Means over {config.networks} random networks and the test days; "
-        f"noise {config.noise_std:g}.",
+        f"Analysis and forecast error against the number of stations, for optimal interpolation, a Kalman filter on "
+        f"the linear model, and emulator-assisted 4D-Var. Means over {config.networks} random networks and the test "
+        f"days; noise {config.noise_std:g}.",
     )
     page.figure(
         "rmse_by_stations",
@@ -155,12 +153,15 @@ def draw_rmse(entries: list[Entry]) -> Figure:
     figure, axes = new_figure(1, 2, (11, 4.6))
     for state, dashes in (("alone", "-"), ("joint", "--")):
         shown = [entry for entry in entries if entry.state == state]
-        for name in ANALYSES if shown else ():
+        for name in ("oi", "kalman", "forecast") if shown else ():
             label, colour, _ = METHODS[name]
+            mark = {"color": colour, "marker": "o", "markersize": 4}
+            if name == "kalman":  # 4D-Var lies upon it
+                mark = {"color": colour, "marker": "o", "markersize": 9, "markerfacecolor": "none", "linewidth": 0}
             label = label if state == "alone" else f"{label}, all variables"
             for lead, axis in enumerate(axes[0]):
                 values = [entry.scores.intervals[name][lead].value for entry in shown]
-                axis.plot([e.stations for e in shown], values, dashes, color=colour, marker="o", markersize=4, label=label)
+                axis.plot([e.stations for e in shown], values, dashes, **mark, label=label)
     for axis, title in zip(axes[0], ("analysis", "forecast, day 1"), strict=True):
         counts = sorted({entry.stations for entry in entries})
         axis.set(title=title, xlabel="stations", ylabel="RMSE (m)", xscale="log", ylim=(0, None))

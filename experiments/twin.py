@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments import twin_systems  # noqa: F401  (its system joins the family)
 from experiments.settings import Settings
 from jaxsci.assimilation.methods import Method
 from jaxsci.assimilation.systems import System
@@ -26,9 +27,9 @@ CLIMATE_STEPS = 20_000  # of an independent run: its covariances are then known 
 class Config(Settings):
     """`observe_every` (model steps), `noise` (variance) and `burn_in` (time) are the system's own where null.
 
-    `observed` lists the observed variables, null is all; `missing` is the share of observations lost at random.
-    `climate` is where climatological covariances come from: each seed's own truth (as DAPPER does) or an independent
-    run.
+    `observed` lists the observed variables, null leaves them to the system; `missing` is the share of observations
+    lost at random. `climate` is where climatological covariances come from: each seed's own truth (as DAPPER does) or
+    an independent run.
     """
 
     model: System
@@ -68,10 +69,11 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         observe_every=every,
         noise=noise,
         cycles=config.cycles,
-        observed=config.observed,
+        observed=system.observed() if config.observed is None else config.observed,
         climate=climate,
         missing=config.missing,
         dt=system.dt,
+        verify_members=True,
     )
     keys = seed_keys(config.seeds, key=key)
     with progress(2, "twin") as steps:
@@ -116,6 +118,10 @@ def _summary(config: Config, result: TwinResult, noise: float, seconds: dict[str
         "diverged_share": float(np.mean(result.diverged)),
         "microseconds_per_cycle_and_seed": 1e6 * seconds["run"] / config.cycles / config.seeds,
     }
+    if result.track.crps is not None:
+        crps = np.asarray(result.track.crps)[:, result.burn_in :]
+        metrics["crps"] = float(np.mean(crps[np.isfinite(crps)])) if np.isfinite(crps).any() else 0.0
+        metrics["rank_outside_ratio"] = _outside(_ranks(result))
     references = {
         "rmse_analysis": Reference(float(np.sqrt(noise)), "the observations' own error", "lower"),
         "fit": Reference(1.0, "prior and R right"),
@@ -139,6 +145,13 @@ def _report(config: Config, run: Run, result: TwinResult, noise: float, interval
         f"Analysis error of every seed and its mean, and the error the method believes in. Means over "
         f"{max(len(result.track.analysis[0]) // 100, 1)} cycles; the shaded burn-in does not count.",
     )
+    if result.track.ranks is not None:
+        page.figure(
+            "rank_histogram",
+            run.figure("rank_histogram", draw_ranks(_ranks(result))),
+            "Where the truth lies among the analysed members, all variables, seeds and cycles after burn-in: flat "
+            "where the ensemble is as wide as it is wrong, high at the ends where it is too narrow.",
+        )
     columns = _columns(result)
     page.table(
         "Seeds",
@@ -148,6 +161,27 @@ def _report(config: Config, run: Run, result: TwinResult, noise: float, interval
     )
     page.table("Method", ("setting", "value"), [(k, str(v)) for k, v in to_mapping(config.method).items()])
     return page
+
+
+def _ranks(result: TwinResult) -> np.ndarray:
+    """Share of each rank, after burn-in."""
+    counts = np.asarray(result.track.ranks)[:, result.burn_in :].sum(axis=(0, 1))
+    return counts / counts.sum()
+
+
+def _outside(share: np.ndarray) -> float:
+    """How many times as often as expected the truth lies outside all members."""
+    return float((share[0] + share[-1]) / (2 / len(share)))
+
+
+@style()
+def draw_ranks(share: np.ndarray) -> Figure:
+    figure, axes = new_figure(1, 1, (7, 3.6))
+    axes[0, 0].bar(np.arange(len(share)), share * len(share), width=0.9, color=BLUE)
+    axes[0, 0].axhline(1.0, color=GREY, linestyle="--", label="reliable ensemble")
+    axes[0, 0].set(xlabel="members below the truth", ylabel="frequency over expected")
+    axes[0, 0].legend()
+    return figure
 
 
 @style()

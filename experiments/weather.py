@@ -79,7 +79,7 @@ class WeatherConfig(Settings):
     noise_std: float = 10.0
     networks: int = 20
     leads: int = 5
-    model_error_ridge: float = 1e-5
+    model_error_ridge: float = 1e-7
     max_iterations: int = 10
     tolerance: float = 1e-8
 
@@ -152,6 +152,10 @@ def train(config: WeatherConfig, reduced: ReducedField, run: Run, seconds: dict[
         name: {s: rmse_by_lead(emulator, reduced, span) for s, span in spans.items()}
         for name, emulator in candidates.items()
     }
+    run.log(
+        {f"rmse_validation_{name}": float(np.mean(by_span["validation"][:3])) for name, by_span in rmse.items()},
+        config.emulator.recurrent.steps if len(rmse) > 1 else 0,
+    )
     best = min(rmse, key=lambda name: float(np.mean(rmse[name]["validation"][:3])))
     chosen = best if config.emulator.choose == "validation" else config.emulator.choose
     return Emulators(linear, candidates[chosen], chosen, rmse)

@@ -201,6 +201,7 @@ def _summary(
         name, result = f"rmse_{row.case.name}", row.result
         metrics[name] = result.mean
         metrics[f"{name}_standard_error"] = result.standard_error
+        metrics[f"median_{row.case.name}"] = float(np.median(result.rmse_analysis))
         metrics[f"worst_{row.case.name}"] = float(result.rmse_analysis.max())
         metrics[f"diverged_{row.case.name}"] = float(result.diverged.mean())
         if row.case.bound is not None:

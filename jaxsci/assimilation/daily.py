@@ -47,7 +47,7 @@ class Analyser(eqx.Module):
     ) -> tuple[Float[Array, "observations modes"], Float[Array, "observations observations"]]:
         """Observation matrix on coefficients and R, with the truncated modes' variance in it."""
         columns = self.protocol.columns(stations, len(self.joint.modes))
-        covariance = station_covariance(self.protocol.deviations, self.joint.truncated[columns])
+        covariance = station_covariance(self.protocol.deviations(len(stations)), self.joint.truncated[columns])
         return self.joint.modes[columns], covariance
 
     def background_root(
@@ -102,7 +102,7 @@ class _Diagnosis(NamedTuple):
 
 
 def analyse(analyser: Analyser, truth: Float[Array, "days points"], *, key: PRNGKeyArray) -> DailyAnalyses:
-    """Draw a network, observe `truth` (anomalies of all variables) every day, and `analyse_network`. `vmap` over keys."""
+    """`analyse_network` of stations drawn at random, from `truth`, anomalies of all variables. `vmap` over keys."""
     network = draw_network(analyser.protocol, truth, key=key)
     return analyse_network(analyser, network, *analyser.operators(network.stations))
 

@@ -89,7 +89,7 @@ class Filtered(NamedTuple):
 
     state: Gaussian
     fit: Float[Array, " times"]
-    """`d' (H P H' + R)^{-1} d` over the number of observations, of the innovations d: near one where Q and R are right."""
+    """`d' (H P H' + R)^{-1} d / observations` of the innovations d: near one where Q and R are right."""
 
 
 class LinearModel(NamedTuple):

@@ -32,14 +32,14 @@ def candidate_sensitivity(
     model: StepMap,
     background: Background,
     operator: Callable[[State], Float[Array, " candidates"]],
-    noise_std: float,
+    noise_std: float | Float[Array, " candidates"],
     steps: int,
 ) -> Float[Array, "candidates times control"]:
     """`Y = R^{-1/2} d H(x_k) / dv` of every candidate at the times 0..`steps`, linearised about the background."""
 
     def seen(control: Array) -> Array:
         states = rollout(model, steps, include_initial=True)(background(control))
-        return jax.vmap(operator, out_axes=1)(states) / noise_std
+        return jax.vmap(operator, out_axes=1)(states) / jnp.reshape(jnp.asarray(noise_std), (-1, 1))
 
     return jax.jacfwd(seen)(jnp.zeros(background.controls, background.root.dtype))
 

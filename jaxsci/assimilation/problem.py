@@ -72,6 +72,8 @@ class Analysis(NamedTuple):
     """Twice the least cost over the number of observations; near one where prior and R are right."""
     smoothed: Float[Array, " n"]
     """The state `Algorithm.lag` cycles earlier, as known now (of a filter: the analysis)."""
+    members: Float[Array, "members n"] | None = None
+    """The analysed ensemble, of methods that carry one of equal weights."""
 
 
 class Algorithm(NamedTuple):
@@ -100,7 +102,7 @@ def per_observation(twice_cost: Float[Array, ""], observation: Float[Array, " st
     return twice_cost / jnp.maximum(jnp.sum(jnp.isfinite(observation)), 1)
 
 
-def select(observed: Sequence[int] | None, n: int) -> Select:
+def select(observed: Sequence[int] | np.ndarray | None, n: int) -> Select:
     """The operator for these variables of `n`, or for all. Raises `DataError` for none, or one outside the state."""
     indices = np.arange(n) if observed is None else np.asarray(observed, int).reshape(-1)
     if len(indices) == 0:

@@ -40,10 +40,9 @@ class ForecastProtocol(eqx.Module):
         """Noise of each variable that stations report."""
         return tuple(noise for noise in (self.noise_std, *self.companion_noise) if noise is not None)
 
-    @property
-    def deviations(self) -> Float[np.ndarray, " observations"]:
-        """Standard deviation of every observation of a day, stations of one variable after the other."""
-        return np.repeat(np.array(self.reported), self.stations)
+    def deviations(self, stations: int) -> Float[np.ndarray, " observations"]:
+        """Standard deviation of every observation of a day from so many stations, variable after variable."""
+        return np.repeat(np.array(self.reported), stations)
 
     def columns(self, stations: Int[Array, " stations"], points: int) -> Int[Array, " observations"]:
         """Where the observations lie among the `points` of all variables, stations of one variable after the other."""
@@ -100,4 +99,5 @@ def observe_network(
 ) -> Network:
     """What given stations measure of `truth`."""
     seen = truth[:, protocol.columns(stations, truth.shape[1])]
-    return Network(stations, seen + protocol.deviations * jax.random.normal(key, seen.shape, seen.dtype))
+    noise = protocol.deviations(len(stations)) * jax.random.normal(key, seen.shape, seen.dtype)
+    return Network(stations, seen + noise)

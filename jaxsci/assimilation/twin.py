@@ -10,14 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from jaxsci.assimilation.background import Background, symmetric_root
-from jaxsci.assimilation.problem import Method, Problem, error_covariance, require_positive_definite, select
+from jaxsci.assimilation.probabilistic_scores import crps_ensemble, rank_histogram
+from jaxsci.assimilation.problem import Method, Operator, Problem, error_covariance, require_positive_definite, select
 from jaxsci.assimilation.variational import StepMap
 from jaxsci.core.config import require
 from jaxsci.core.errors import ConfigError
 from jaxsci.core.rollout import rollout
+
+Observed = Sequence[int] | np.ndarray | Operator | None
 
 # A method has diverged where it loses the truth in more than this share of the cycles ...
 LOST = 0.05
@@ -43,6 +46,10 @@ class Track(NamedTuple):
     """Twice the least cost per observation."""
     climate: Float[Array, ""]
     """RMS error of the climatological mean: the yardstick of divergence."""
+    crps: Float[Array, " cycles"] | None = None
+    """Fair CRPS of the analysed ensemble, mean over the variables; of ensemble methods, where asked for."""
+    ranks: Int[Array, "cycles ranks"] | None = None
+    """How many variables of the truth have 0, 1, ..., N members below them; likewise."""
 
 
 class TwinResult(NamedTuple):
@@ -113,10 +120,11 @@ def twin_experiment(
     observe_every: int,
     noise: Any,
     cycles: int,
-    observed: Sequence[int] | None = None,
+    observed: Observed = None,
     climate: Background | None = None,
     missing: float = 0.0,
     dt: float = 1.0,
+    verify_members: bool = False,
 ) -> Callable[[PRNGKeyArray], Track]:
     """One experiment as a pure function of its key; arguments as in `twin`."""
     require(observe_every >= 1, "observe_every", "one model step or more", observe_every)
@@ -125,8 +133,9 @@ def twin_experiment(
     mean = jnp.asarray(start.mean)
     if mean.dtype != jnp.float64:
         raise ConfigError(f"precision: twin experiments need float64, got {mean.dtype}; set precision=float64")
-    operator = select(observed, len(mean))
-    covariance = error_covariance(noise, len(operator.indices))
+    operator = observed if callable(observed) else select(observed, len(mean))
+    stations = jax.eval_shape(operator, mean).shape[0]
+    covariance = error_covariance(noise, stations)
     root = jnp.sqrt(covariance) if covariance.ndim == 1 else jnp.linalg.cholesky(covariance)
     if climate is not None:
         require_positive_definite("climate", np.asarray(climate.root @ climate.root.T))
@@ -140,22 +149,28 @@ def twin_experiment(
         states = rollout(model, cycles * observe_every, include_initial=True)(first)
         known = _climate_of(states) if climate is None else climate
         truth = states[::observe_every]
-        errors = jax.random.normal(for_noise, (cycles, len(operator.indices)), mean.dtype)
+        errors = jax.random.normal(for_noise, (cycles, stations), mean.dtype)
         errors = errors * root if root.ndim == 1 else errors @ root.T
         values = jax.vmap(operator)(truth[1:]) + errors
         values = jnp.where(jax.random.uniform(for_gaps, values.shape) < missing, jnp.nan, values)
         problem = Problem(forecast, operator, covariance, start, known, observe_every * dt)
         algorithm = method.build(problem)
+        for_ties = jax.random.fold_in(for_updates, cycles)
 
         def one_cycle(state: Any, entry: tuple) -> tuple[Any, tuple]:
             cycle, value = entry
             state, info = algorithm.update(state, value, jax.random.fold_in(for_updates, cycle))
             now, then = truth[cycle + 1], truth[jnp.maximum(cycle + 1 - algorithm.lag, 0)]
             errors = _rms(info.mean - now), _rms(info.forecast - now), _rms(info.smoothed - then)
-            return state, (*errors, info.spread, info.forecast_spread, info.fit)
+            crps, ranks = None, None
+            if verify_members and info.members is not None:
+                crps = jnp.mean(crps_ensemble(info.members, now))
+                ranks = rank_histogram(info.members, now, key=jax.random.fold_in(for_ties, cycle))
+            return state, (*errors, info.spread, info.forecast_spread, info.fit, crps, ranks)
 
         _, track = lax.scan(one_cycle, algorithm.init(for_first), (jnp.arange(cycles), values))
-        return Track(*track, climate=_rms(jnp.std(truth, axis=0)))
+        *columns, crps, ranks = track
+        return Track(*columns, climate=_rms(jnp.std(truth, axis=0)), crps=crps, ranks=ranks)
 
     return experiment
 
@@ -171,10 +186,11 @@ def twin(
     seeds: int,
     key: PRNGKeyArray,
     burn_in: int = 0,
-    observed: Sequence[int] | None = None,
+    observed: Observed = None,
     climate: Background | None = None,
     missing: float = 0.0,
     dt: float = 1.0,
+    verify_members: bool = False,
 ) -> TwinResult:
     """Run `seeds` independent twin experiments of one method, in one compiled program.
 
@@ -185,11 +201,13 @@ def twin(
     - `observe_every`: model steps from one observation to the next, a cycle.
     - `noise`: R: one variance, one for each observed variable, or a covariance matrix.
     - `cycles`, `burn_in`: cycles run, and how many of them at the start do not count.
-    - `observed`: indices of the observed variables; `None` is all of them.
+    - `observed`: indices of the observed variables, `None` for all of them, or any differentiable operator from a
+      state to what is observed of it.
     - `climate`: mean and covariance of the model's states for the methods that use them; `None` takes those of each
       seed's own truth (as DAPPER does, which favours them slightly).
     - `missing`: share of the observations lost at random.
     - `dt`: length of a model step, for inflation given per unit of time.
+    - `verify_members`: whether to keep CRPS and ranks of ensembles in the track.
 
     Seed i is the same for every number of `seeds`. Raises `ConfigError` or `DataError` for bad input.
     """
@@ -206,6 +224,7 @@ def twin(
         climate=climate,
         missing=missing,
         dt=dt,
+        verify_members=verify_members,
     )
     return scores(jax.jit(jax.vmap(experiment))(seed_keys(seeds, key=key)), burn_in)
 

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 def analyser_of(weather, window=1, stations=5, ridge=1e-10) -> Analyser:
     protocol = ForecastProtocol(window, stations, 1.0)
-    return Analyser(weather.emulator, weather.pod, jnp.asarray(weather.error), protocol, ridge)
+    error = jnp.asarray(weather.error)
+    emulator, pod = weather.emulator, weather.pod
+    return Analyser(emulator, emulator, pod, pod, error, error, protocol, ridge)
 
 
 @pytest.fixture
@@ -121,6 +123,23 @@ def test_steady_spread_is_that_of_the_daily_kalman_filter(season, smoother):
     expected = np.sqrt(np.diag(modes @ filtered @ modes.T) + np.sum(truncated**2, 1))
     # The ridge of 1e-10 in the way the emulator's error is absorbed, times conditioning.
     np.testing.assert_allclose(found.spread[-1], expected, rtol=1e-5)
+
+
+def test_the_filter_is_kalmans(make_weather, smoother):
+    """States of the filter against one written apart, from the same prior."""
+    weather = make_weather(30)
+    analyser = analyser_of(weather)
+    found = jax.jit(lambda key: analyse(analyser, jnp.asarray(weather.anomalies), key=key))(jax.random.key(4))
+    matrix, covariance = (np.asarray(a) for a in analyser.operators(found.network.stations))
+    transition = np.concatenate([np.asarray(weather.emulator.maps[0]).T, np.eye(3, 6)])
+    error, operator = np.zeros((6, 6)), np.concatenate([matrix, np.zeros_like(matrix)], 1)
+    error[:3, :3] = weather.error
+    prior = np.kron(np.eye(2), np.diag(weather.pod.variance))
+    for last in (1, 12, 28):  # the end of a smoother's span is a filter
+        values = np.asarray(found.network.values[: last + 1])
+        expected = smoother(transition, error, operator, covariance, np.zeros(6), prior, values).mean[-1]
+        np.testing.assert_allclose(found.filtered[last - 1].ravel(), expected, atol=1e-8)
+    np.testing.assert_allclose(np.mean(found.filter_fit), 1.0, atol=0.35)  # 145 innovations: sqrt(2 / 145) = 12 %
 
 
 def test_observation_error_holds_instrument_and_unresolved_scales(make_weather):

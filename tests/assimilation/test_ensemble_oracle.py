@@ -20,7 +20,7 @@ from jaxsci.assimilation.ensemble import (
     ParticleFilter,
 )
 from jaxsci.assimilation.ensemble.members import Ensemble
-from jaxsci.assimilation.kalman import Gaussian, Kalman, kalman_smoother
+from jaxsci.assimilation.kalman import Gaussian, Kalman, LinearModel, kalman_smoother
 from jaxsci.assimilation.observation import LinearOperator
 from jaxsci.assimilation.problem import Method, Problem
 from jaxsci.assimilation.sliding import FourDVar, Sliding
@@ -131,7 +131,9 @@ def test_smoothers_are_the_fixed_lag_kalman_smoother(method):
     _, info = run(method, problem, state)
     transition, operator, noise, prior = (jnp.asarray(a) for a in (F, H, R, B))
     start = Gaussian(jnp.asarray(MEAN), prior)
-    known = jax.jit(lambda v: kalman_smoother(transition, 0 * prior, operator, noise, start, v).smoothed.mean)
+    known = jax.jit(
+        lambda v: kalman_smoother(LinearModel(transition, 0 * prior, operator, noise), start, v).smoothed.mean
+    )
     for now in range(CYCLES):
         values = np.full((CYCLES + 1, STATIONS), np.nan)  # nothing is seen at the start itself, nor later than now
         values[1 : now + 2] = VALUES[: now + 1]

@@ -11,7 +11,7 @@ from scipy.stats import ortho_group
 
 from jaxsci.assimilation.background import Background, covariance_root
 from jaxsci.assimilation.inverse_factor import inverse_factor
-from jaxsci.assimilation.kalman import Gaussian, Kalman, best_linear_estimate, kalman_smoother
+from jaxsci.assimilation.kalman import Gaussian, Kalman, LinearModel, best_linear_estimate, kalman_smoother
 from jaxsci.assimilation.observation import LinearOperator, observe
 from jaxsci.assimilation.problem import Problem
 from jaxsci.assimilation.variational import GaussNewton, Window, assimilate
@@ -34,7 +34,9 @@ update = eqx.filter_jit(best_linear_estimate)
 
 def smoothed(values, error=Q):
     arrays = [jnp.asarray(a) for a in (F, error, H, R)]
-    return jax.jit(kalman_smoother)(*arrays, Gaussian(jnp.asarray(MEAN), jnp.asarray(B)), jnp.asarray(values))
+    return jax.jit(kalman_smoother)(
+        LinearModel(*arrays), Gaussian(jnp.asarray(MEAN), jnp.asarray(B)), jnp.asarray(values)
+    )
 
 
 @pytest.mark.parametrize("gaps", [False, True])

@@ -61,6 +61,21 @@ def test_network_is_drawn_without_repetition_and_measures_with_noise():
     assert abs(lagged) < 5 / np.sqrt(8000)  # and from day to day
 
 
+def test_companions_are_observed_where_they_have_a_noise():
+    protocol = ForecastProtocol(0, 3, 2.0, (None, 0.5))
+    assert protocol.reported == (2.0, 0.5)
+    np.testing.assert_array_equal(protocol.deviations(3), [2.0, 2.0, 2.0, 0.5, 0.5, 0.5])
+    stations = jnp.array([1, 4, 9])
+    np.testing.assert_array_equal(protocol.columns(stations, 30), [1, 4, 9, 21, 24, 29])  # 10 points a variable
+    truth = jnp.asarray(np.random.default_rng(0).normal(size=(5000, 30)))
+    network = draw_network(protocol, truth, key=jax.random.key(0))
+    assert network.values.shape == (5000, 6)
+    error = np.asarray(network.values - truth[:, protocol.columns(network.stations, 30)])
+    np.testing.assert_allclose(error.std(axis=0), protocol.deviations(3), rtol=0.05)  # 5 standard errors of 1 %
+    with pytest.raises(ConfigError, match="stations: expected at most 10"):
+        draw_network(ForecastProtocol(0, 11, 1.0, (None, None)), truth, key=jax.random.key(0))
+
+
 def test_networks_depend_on_the_key_alone():
     truth = jnp.zeros((10, 30))
     protocol = ForecastProtocol(0, 8, 1.0)

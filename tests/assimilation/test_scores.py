@@ -43,6 +43,8 @@ def scored():
         state=jnp.asarray(off),
         background=jnp.asarray(off[:, :, 0] - 2),
         interpolated=jnp.asarray(off[::-1].copy()),
+        filtered=jnp.asarray(off),
+        filter_fit=jnp.ones((NETWORKS, days)),
         spread=jnp.full((NETWORKS, days, POINTS), 1e3).at[1].set(0.0),
         fit=jnp.stack([jnp.full(days, 0.5), jnp.full(days, 1.5)]),
         mahalanobis=jnp.ones((NETWORKS, days)),

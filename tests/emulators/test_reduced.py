@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsci.core.errors import ConfigError
+from jaxsci.core.errors import ConfigError, DataError
 from jaxsci.emulators import fit_linear, reduce_field, split_by_time
 from jaxsci.emulators.baselines import damping_factors
 from jaxsci.emulators.fields import Field
@@ -64,6 +64,37 @@ def test_climatology_plus_modes_plus_rest_is_the_field(make_field):
     np.testing.assert_allclose(again, field.flat, rtol=1e-12)  # rounding of values near 5500
     np.testing.assert_allclose(reduced.anomalies[split.train].mean(0), 0, atol=1e-9)  # the fit has a constant term
     np.testing.assert_array_equal(reduced.weights, field.area_weights)
+
+
+def companion_of(field, scale=0.1):
+    """Another variable that follows the first, a day late, in other units."""
+    values = 270 + scale * np.roll(field.values - 5500, 1, axis=0)
+    return Field("t", values, field.lat, field.lon, field.time)
+
+
+def test_companions_share_the_modes_and_the_first_field_is_decoded(make_field):
+    field = make_field(300)
+    split = split_by_time(300)
+    companion = companion_of(field)
+    reduced = reduce_field(field, split, modes=40, harmonics=(1,), companions=[companion])  # every mode of 2 x 20 points
+    assert reduced.stacked.shape == (300, 40) and reduced.anomalies.shape == (300, 20)
+    # Scaled to the variance of the first: the factor between the units comes out, but for one day at the edge.
+    np.testing.assert_allclose(reduced.scales, [10.0], rtol=0.02)
+    coefficients = jnp.asarray(reduced.coefficients)
+    np.testing.assert_allclose(reduced.pod.decode(coefficients), reduced.anomalies, atol=1e-8)
+    np.testing.assert_allclose(reduced.joint.decode(coefficients), reduced.stacked, atol=1e-8)
+    alone = reduce_field(field, split, modes=5, harmonics=(1,))
+    assert alone.scales == () and alone.joint.modes.shape == alone.pod.modes.shape
+
+
+def test_a_companion_must_lie_on_the_same_grid_and_days(make_field):
+    field, split = make_field(300), split_by_time(300)
+    other = companion_of(field)
+    shifted = Field("t", other.values, other.lat, other.lon + 1, other.time)
+    late = Field("t", other.values, other.lat, other.lon, other.time + np.timedelta64(24, "h"))
+    for wrong, says in ((shifted, "its lon differs"), (late, "on the days 2001-01-01")):
+        with pytest.raises(DataError, match=says):
+            reduce_field(field, split, modes=5, harmonics=(1,), companions=[wrong])
 
 
 def test_more_modes_than_points(make_field):

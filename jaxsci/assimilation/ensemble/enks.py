@@ -63,6 +63,7 @@ class EnKS(EnsembleSettings, Method, kind="enks"):
                 spread(forecast),
                 innovation_fit(observed, departure, observation),
                 jnp.mean(known[-1], axis=0),
+                newest,
             )
             return History(known.at[0].set(newest)), info
 

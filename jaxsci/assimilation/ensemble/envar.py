@@ -102,6 +102,7 @@ class EnVar(EnsembleSettings, Method, kind="envar"):
                 spread(forecast),
                 innovation_fit(observed, departure, observation),
                 jnp.mean(members, axis=0),
+                members,
             )
             return gathered._replace(members=members), info
 

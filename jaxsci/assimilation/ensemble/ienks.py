@@ -103,6 +103,7 @@ class IEnKS(EnsembleSettings, Method, kind="ienks"):
                 spread(first.end),
                 innovation_fit(*observe_members(problem, first.end, observation), observation),
                 jnp.mean(smoothed, axis=0),
+                analysis,
             )
             return slide(forecast, Sliding(settled, state.length), self.lag), info
 

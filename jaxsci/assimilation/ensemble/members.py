@@ -116,6 +116,7 @@ def ensemble_filter(problem: Problem, settings: EnsembleSettings, analyse: Analy
             spread(forecast),
             innovation_fit(observed, departure, observation),
             jnp.mean(analysis, axis=0),
+            analysis,
         )
         return Ensemble(analysis), info
 
