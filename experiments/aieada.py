@@ -100,10 +100,10 @@ def main(settings: AieadaConfig, config: "WeatherConfig", run: Run) -> tuple[Sum
 
 
 def _train(settings: AieadaConfig, config: "WeatherConfig", reduced: ReducedField, run: Run, seconds: dict):
-    spans = [
+    training, validation = (
         pairs(reduced.coefficients[span], settings.inputs, settings.leads)
         for span in (reduced.split.train, reduced.split.validation)
-    ]
+    )
     begin = time.perf_counter()
     with progress(settings.network.epochs, "AIEADA network") as bar:
 
@@ -111,7 +111,9 @@ def _train(settings: AieadaConfig, config: "WeatherConfig", reduced: ReducedFiel
             run.log({"validation_loss": loss, "learning_rate": rate}, epoch)
             bar.update(validation_loss=loss)
 
-        trained = train_attention_lstm(*spans, settings.network, key=jax.random.key(config.seed), on_epoch=on_epoch)
+        trained = train_attention_lstm(
+            training, validation, settings.network, key=jax.random.key(config.seed), on_epoch=on_epoch
+        )
     seconds["train"] = time.perf_counter() - begin
     return cast_floating(trained.network, jnp.float64 if config.precision == "float64" else jnp.float32)
 

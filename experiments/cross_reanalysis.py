@@ -166,6 +166,8 @@ def _observe(config: Config, state: Field, observing: Field, reduced: ReducedFie
     values = observing.flat[which][:, inside]
     error = values - state.flat[common] @ matrix.T
     calibration = error[: config.calibration_days]
+    if not calibration.std() > 0:
+        raise DataError("observations.path: expected another field than the state, the two are equal")
     bias = float(calibration.mean())
     anomalies = values - bias - reduced.climatology(state.time[common]) @ matrix.T
     return Observed(places, anomalies, matrix, calibration, bias)

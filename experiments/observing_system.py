@@ -127,8 +127,11 @@ def _verify(config: Config, analyser: Analyser, reduced: ReducedField, placed: I
 
     def scored(analyses) -> tuple[Array, Array]:
         truth = jnp.asarray(reduced.anomalies[reduced.split.test])[: analyses.state.shape[0] - skip]
-        states = analyses.state[skip:, 0], analyses.interpolated[skip:, 0]
-        return tuple(rmse(reduced.pod.decode(state) - truth, weights) for state in states)
+        ours, theirs = (
+            rmse(reduced.pod.decode(state[skip:, 0]) - truth, weights)
+            for state in (analyses.state, analyses.interpolated)
+        )
+        return ours, theirs
 
     random, random_oi = (np.asarray(a) for a in jax.lax.map(of_random, keys))
     again, again_oi = (np.asarray(a) for a in jax.lax.map(of_placed, keys))  # the same stations, other noise

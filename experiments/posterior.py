@@ -72,9 +72,8 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     with progress(config.windows, "posteriors") as bar:
         for index in range(config.windows):
             cases.append(_case(config, jax.random.fold_in(jax.random.key(config.seed), index)))
-            found = {f"crps_{name}": float(_crps(cases[-1], name)) for name in METHODS}
-            run.log(found, index)
-            bar.update(**found)
+            run.log({f"crps_{name}": _crps(cases[-1], name) for name in METHODS}, index)
+            bar.update(divergences=cases[-1].divergences)
     return _summary(config, cases), _report(config, run, cases)
 
 
@@ -103,6 +102,8 @@ def _case(config: Config, key: Array) -> Case:
     seconds["eda"] = time.perf_counter() - begin
     begin = time.perf_counter()
     chain = nuts(window, solution.control, samples=config.samples, warmup=config.warmup, key=keys[2])
+    if not bool(jnp.all(jnp.std(chain.samples, axis=0) > 0)):
+        raise JaxsciError("NUTS did not leave its start; raise warmup, or take fewer steps")
     draws["nuts"] = chain.samples
     seconds["nuts"] = time.perf_counter() - begin
     states = {name: np.asarray(jax.vmap(background)(drawn)) for name, drawn in draws.items()}

@@ -7,7 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
+
+from jaxsci.assimilation.positive_definite import require_positive_definite
+from jaxsci.core.errors import DataError
 
 State = Any
 
@@ -53,12 +57,22 @@ def observe(
     operator: Callable[[State], Float[Array, " stations"]],
     covariance: Float[Array, "stations stations"],
     *,
-    missing: bool = False,
+    missing: bool | None = None,
 ) -> Observations:
     """Observations with error covariance R at every time, of one window or (leading axis) of several.
 
-    `missing=True` cuts missing stations out of R exactly, time by time; without it no value may be NaN.
+    `missing=True` cuts missing (NaN) stations out of R exactly, time by time; `None` does so where it finds any, which
+    it cannot inside `jit`: say it there. Raises `DataError` for a window without times, values that do not fit R, or an
+    R that is not positive definite (outside `jit`).
     """
+    if values.ndim < 2 or values.shape[-2] == 0:
+        raise DataError(f"values: expected (times, stations) with one time or more, got shape {values.shape}")
+    if covariance.shape != (values.shape[-1], values.shape[-1]):
+        raise DataError(f"covariance: expected that of the {values.shape[-1]} stations, got shape {covariance.shape}")
+    if not isinstance(covariance, Tracer):
+        require_positive_definite("covariance", np.asarray(covariance))
+    if missing is None:
+        missing = not isinstance(values, Tracer) and bool(np.isnan(np.asarray(values)).any())
     if not missing:
         return Observations(values, operator, whitening(covariance))
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxsci.assimilation.background import Background
 from jaxsci.assimilation.observation import whitening
+from jaxsci.assimilation.positive_definite import require_positive_definite
 from jaxsci.assimilation.variational import StepMap
 from jaxsci.core.config import Choice
 from jaxsci.core.errors import DataError
@@ -125,17 +126,3 @@ def error_covariance(noise: Any, stations: int) -> Array:
         )
     require_positive_definite("noise", matrix)
     return jnp.asarray(matrix)
-
-
-def require_positive_definite(name: str, matrix: np.ndarray) -> None:
-    """Raise `DataError` unless these variances, or this matrix, are finite, symmetric and positive definite."""
-    if not np.isfinite(matrix).all():
-        raise DataError(f"{name}: expected finite entries, got NaN or infinity")
-    if matrix.ndim == 2 and not np.allclose(matrix, matrix.T, rtol=1e-10, atol=1e-10 * np.abs(matrix).max()):
-        raise DataError(f"{name}: expected a symmetric matrix")
-    smallest = float(matrix.min() if matrix.ndim == 1 else np.linalg.eigvalsh(matrix)[0])
-    if smallest <= 0:
-        raise DataError(
-            f"{name}: expected a positive definite covariance, the smallest eigenvalue is {smallest:.3g}; "
-            "add a small multiple of the identity"
-        )

@@ -50,7 +50,7 @@ class ForecastProtocol(eqx.Module):
         starts = points // variables * np.arange(variables)
         noise = (self.noise_std, *self.companion_noise)
         kept = [start for start, n in zip(starts, noise, strict=True) if n is not None]
-        return (np.array(kept)[:, None] + stations[None, :]).ravel()
+        return jnp.ravel(jnp.array(kept)[:, None] + stations[None, :])
 
     @property
     def days_per_window(self) -> int:

@@ -13,8 +13,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from jaxsci.assimilation.background import Background, symmetric_root
+from jaxsci.assimilation.positive_definite import require_positive_definite
 from jaxsci.assimilation.probabilistic_scores import crps_ensemble, rank_histogram
-from jaxsci.assimilation.problem import Method, Operator, Problem, error_covariance, require_positive_definite, select
+from jaxsci.assimilation.problem import Method, Operator, Problem, error_covariance, select
 from jaxsci.assimilation.variational import StepMap
 from jaxsci.core.config import require
 from jaxsci.core.errors import ConfigError

@@ -1,5 +1,7 @@
 """Whitened departures are the quadratic form of R^-1, and a missing value is as if it had never been."""
 
+import inspect
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from jaxsci.assimilation import (
     station_covariance,
 )
 from jaxsci.assimilation.observation import whitening
+from jaxsci.core.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -72,6 +75,36 @@ def test_missing_true_with_nothing_missing_changes_nothing():
     plain = observe(jnp.asarray(VALUES), LinearOperator(MATRIX), jnp.asarray(COVARIANCE))
     cut = observe(jnp.asarray(VALUES), LinearOperator(MATRIX), jnp.asarray(COVARIANCE), missing=True)
     np.testing.assert_allclose(cut.whitened(STATES), plain.whitened(STATES), rtol=1e-12)
+
+
+def test_missing_values_are_noticed():
+    values = np.where(MISSING, np.nan, VALUES)
+    found, said = (
+        observe(jnp.asarray(values), LinearOperator(MATRIX), jnp.asarray(COVARIANCE), missing=m) for m in (None, True)
+    )
+    np.testing.assert_array_equal(found.whitener, said.whitener)
+    assert observe(jnp.asarray(VALUES), LinearOperator(MATRIX), jnp.asarray(COVARIANCE)).whitener.ndim == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "covariance", "says"),
+    [
+        (
+            np.zeros((0, 2)),
+            np.eye(2),
+            r"values: expected \(times, stations\) with one time or more, got shape \(0, 2\)",
+        ),
+        (np.zeros(2), np.eye(2), "values: expected"),
+        (np.zeros((3, 2)), np.eye(3), "covariance: expected that of the 2 stations"),
+        (np.zeros((3, 2)), np.diag([1.0, -1.0]), "covariance: expected a positive definite covariance"),
+        (np.zeros((3, 2)), np.array([[1.0, 0.5], [0.0, 1.0]]), "covariance: expected a symmetric matrix"),
+        (np.zeros((3, 2)), np.full((2, 2), np.nan), "covariance: expected finite entries"),
+    ],
+)
+def test_bad_input_is_one_line(values, covariance, says):
+    with pytest.raises(DataError, match=says) as caught:
+        inspect.unwrap(observe)(jnp.asarray(values), LinearOperator(jnp.eye(2)), jnp.asarray(covariance))
+    assert "\n" not in str(caught.value)
 
 
 def test_analysis_with_missing_stations_equals_one_of_a_network_without_them():

@@ -187,7 +187,7 @@ class Oscillator(eqx.Module):
 
     def __call__(self, x):
         rate = lambda x: jnp.stack([x[1], -x[0]]) + 0.3 * self.network(x)  # noqa: E731
-        return runge_kutta_4(rate, x, 0.1)
+        return runge_kutta_4(rate, 0.1)(x)
 
 
 def test_any_step_map_is_a_model_and_any_function_an_operator():
@@ -224,7 +224,7 @@ def test_kuramoto_sivashinsky_reaches_the_published_score():
 
 
 def test_shallow_water_waves_are_found_from_gauges():
-    system = ShallowWaterSystem(cells=8)
+    system = ShallowWaterSystem(cells=8, gauge_every=2)
     start = system.start()
     draw = np.asarray(start(jax.random.normal(KEY, start.root.shape[1:]))).reshape(3, 8, 8)
     assert draw[0].min() > 0.5
@@ -234,8 +234,8 @@ def test_shallow_water_waves_are_found_from_gauges():
     np.testing.assert_allclose(momentum, 9.8 * depth, rtol=1e-12)  # as much kinetic as potential energy
     kind = ETKF(size=30, inflation=1.02, rotate=True)
     result = short(kind, system=system, cycles=40, burn_in=10, observed=system.observed())
-    assert not result.diverged.any()
-    assert result.mean < 0.5 * np.asarray(result.track.climate).mean()
+    errors = np.asarray(result.track.analysis).mean(axis=0)
+    assert errors[-10:].mean() < 0.5 * errors[0]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,9 @@ def test_companions_share_the_modes_and_the_first_field_is_decoded(make_field):
     field = make_field(300)
     split = split_by_time(300)
     companion = companion_of(field)
-    reduced = reduce_field(field, split, modes=40, harmonics=(1,), companions=[companion])  # every mode of 2 x 20 points
+    reduced = reduce_field(
+        field, split, modes=40, harmonics=(1,), companions=[companion]
+    )  # every mode of 2 x 20 points
     assert reduced.stacked.shape == (300, 40) and reduced.anomalies.shape == (300, 20)
     # Scaled to the variance of the first: the factor between the units comes out, but for one day at the edge.
     np.testing.assert_allclose(reduced.scales, [10.0], rtol=0.02)

@@ -2,8 +2,11 @@
 
 import io
 import os
+import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +15,9 @@ import numpy as np
 import pytest
 
 from experiments import run
+from jaxsci.emulators import fields
+
+PACKAGED_FIELD = resources.files("jaxsci.emulators") / "data" / fields.PACKAGED
 
 # What makes each shipped experiment small enough for a test: two steps of everything, few of anything.
 # A new file in conf/experiment needs a line here.
@@ -100,6 +106,19 @@ TINY = {
         "repeats=1",
     ],
     "benchmarks/plan_truth": [],
+    "stations": ["stations=[5,8]", "networks=2", "modes=6", "harmonics=[1]", "max_iterations=3", "leads=3"],
+    "observing_system": ["stations=5", "networks=2", "modes=6", "harmonics=[1]", "max_iterations=3"],
+    "cross_reanalysis": [
+        f"data.path={PACKAGED_FIELD}",
+        "observations.path=FIRST_DAYS",
+        "calibration_days=100",
+        "stations=[5]",
+        "networks=2",
+        "modes=6",
+        "harmonics=[1]",
+        "max_iterations=3",
+    ],
+    "posterior": ["sites=6", "windows=1", "steps=2", "samples=40", "warmup=100"],
     "benchmarks/transformer_vs_torch": ["steps=1", "rounds=2", "torch_compile=false", "model.layers=1"],
 }
 
@@ -140,7 +159,17 @@ def tiny_overrides(name: str) -> list[str]:
         pytest.fail(f"no tiny version of experiment '{name}'; add its overrides to TINY in {Path(__file__).name}")
     if name in NEEDS:
         pytest.importorskip(NEEDS[name], reason=f"{name} compares with {NEEDS[name]}, which is not installed")
-    return [f"experiment={name}", *TINY[name]]
+    return [f"experiment={name}", *(line.replace("FIRST_DAYS", _first_days()) for line in TINY[name])]
+
+
+@cache
+def _first_days() -> str:
+    """A file with the first 300 days of the packaged field, and errors on them."""
+    field = fields.load_field()
+    errors = 10 * np.random.default_rng(0).normal(size=field.values[:300].shape)
+    path = Path(tempfile.mkdtemp(prefix="jaxsci_tests_")) / "first_days.npz"
+    np.savez(path, lat=field.lat, lon=field.lon, time=field.time[:300], z=field.values[:300] + errors)
+    return str(path)
 
 
 @pytest.fixture

@@ -50,6 +50,10 @@ METRICS = {
     },
     "twin": {"rmse_analysis", "rmse_forecast", "spread", "rmse_analysis_standard_error", "diverged_share"},
     "benchmarks/dapper_table": {"rmse_l63_3dvar", "rmse_l63_etkf"},
+    "stations": {"rmse_analysis_m_5", "rmse_oi_m_8", "rmse_kalman_m_8", "gain_over_oi_m_day1_low_5"},
+    "observing_system": {"rmse_placed_m", "rmse_random_m", "impact_accounted_for", "desroziers_r_over_assumed"},
+    "cross_reanalysis": {"bias_m", "rmse_oi_diagonal_m_5", "rmse_kalman_full_m_5", "chi_square_full_5"},
+    "posterior": {"coverage_90_laplace", "crps_eda", "deviation_over_nuts_laplace", "nuts_divergences"},
     "plan_search": {
         "points",
         "feasible",
