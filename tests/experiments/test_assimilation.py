@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import yaml
 
-from experiments import assimilation
+from experiments import assimilation, weather
 from jaxsci.assimilation.daily import Analyser
 from jaxsci.core.config import build, to_mapping
 from jaxsci.core.rundir import Run
 from jaxsci.emulators import ReducedField, load_field
-from jaxsci.emulators.training import Trained
 
 TEST_DAYS = 365  # of the packaged three years: a third at most, see `split_by_time`
 TIMED = {"seconds_4dvar_per_window", "evaluations_per_second"}
@@ -68,7 +67,7 @@ def fitted(config, tmp_path, monkeypatch, x64):
             raise Enough
 
         here = config(data={"path": path}, emulator=to_mapping(config().emulator) | {"choose": choose})
-        monkeypatch.setattr(assimilation, "_assimilate", stop)
+        monkeypatch.setattr(weather, "assimilate", stop)
         with pytest.raises(Enough), Run(tmp_path / "run", {}, trackers=()) as run:
             assimilation.main(here, run)
         return seen[0]
@@ -140,6 +139,58 @@ def test_netcdf_of_the_same_field_gives_the_same_metrics(call, tiny, base, tmp_p
     assert metrics(tmp_path / "run") == base
 
 
+# Several variables in one state, the published protocol, and bad input.
+
+
+def test_a_companion_variable_joins_the_state(call, tiny, base, tmp_path):
+    field = load_field()
+    warmth = tmp_path / "warmth.npz"
+    np.savez(warmth, lat=field.lat, lon=field.lon, time=field.time, t=270 + 0.1 * (field.values - 5500))
+    line = f"data.companions=[{{path: {warmth}, noise_std: 0.1}}]"
+    outcome = call(*tiny("assimilation"), line, "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    found = metrics(tmp_path / "run")
+    # The same variable again, as accurate, from the same stations: two readings for one.
+    assert found["rmse_oi_m"] < base["rmse_oi_m"]
+    assert found["rmse_persistence_m_day1"] == base["rmse_persistence_m_day1"]  # the first variable is verified
+
+
+def test_the_published_protocol_is_a_fit(call, tiny, tmp_path):
+    small = ["width=4", "epochs=3", "batches=4"]
+    outcome = call(
+        *tiny("assimilation"),
+        "protocol=aieada",
+        "aieada.every=150",
+        "aieada.inputs=6",
+        "aieada.leads=4",
+        "aieada.modes=3",
+        *(f"aieada.network.{line}" for line in small),
+        "hydra.run.dir=run",
+    )
+    assert outcome.code == 0, outcome.err
+    found = metrics(tmp_path / "run")
+    assert found["mae_fit_m"] < found["mae_emulator_m"]  # it saw the days it is verified on
+    assert found["mae_minimum_m"] < found["mae_emulator_m"]
+    assert found["starts"] == 3  # of 365 days, 10 a start, every 150th
+    assert "This is a fit, not a forecast" in (tmp_path / "run" / "summary.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("stations=1000", "stations: expected at most the 221 points of the grid, got 1000"),
+        ("data.companions=[{path: nowhere.npz}]", "no such file"),
+        ("data.companions=[{path: a.npz, noise: 1}]", "unknown key"),
+        ("protocol=forcast", "did you mean 'forecast'"),
+        ("aieada.observed=2", "aieada.observed: expected a value between"),
+    ],
+)
+def test_bad_input_is_one_line(call, tiny, tmp_path, override, says):
+    outcome = call(*tiny("assimilation"), override, "hydra.run.dir=run")
+    assert outcome.code == 2
+    assert says in outcome.err[-1] and not (tmp_path / "run" / "summary.json").exists()
+
+
 # Another field, against numbers computed once by separate code.
 
 ERA_INTERIM = "atmosphere/erai_z500_weur_1p5deg_daily_2000_2008.npz"
@@ -156,11 +207,7 @@ def test_era_interim_against_independent_numbers(config, tmp_path, monkeypatch, 
         found.update(score(*arguments).rmse)
         raise Enough
 
-    def linear_again(train, validation, linear, config, *, key, on_log) -> Trained:
-        return Trained(linear, 0.0, 0, 0.0, 0.0)  # networks have no part in these numbers
-
     monkeypatch.setattr(assimilation, "score", stop)
-    monkeypatch.setattr(assimilation, "train_recurrent", linear_again)
     era = {"path": str(Path(folder) / ERA_INTERIM)}
     emulator = to_mapping(config().emulator) | {"choose": "linear"}
     here = config(data=era, modes=20, harmonics=[3], leads=5, networks=1, emulator=emulator)
