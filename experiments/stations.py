@@ -167,7 +167,7 @@ def draw_rmse(entries: list[Entry]) -> Figure:
         axis.set(title=title, xlabel="stations", ylabel="RMSE (m)", xscale="log", ylim=(0, None))
         axis.set_xticks(counts, [str(count) for count in counts], minor=False)
         axis.set_xticks([], minor=True)
-    axes[0, 1].legend(loc="lower left", fontsize=8)
+    axes[0, 1].legend(loc="lower left", fontsize=8, handlelength=3.5)
     return figure
 
 
