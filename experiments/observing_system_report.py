@@ -53,16 +53,16 @@ def report(
         f"Observation error at each station: what R assumes (instrument {config.noise_std:g} and what the modes leave "
         "out) and what innovations and residuals imply.",
     )
-    mean = np.asarray(jnp.mean(found.impact, axis=0))
+    mean, points = np.asarray(jnp.mean(found.impact, axis=0)), reduced.anomalies.shape[1]
     places = [(reduced.field.lat[r], reduced.field.lon[c]) for r, c in _grid(reduced, placed)]
     page.table(
         "Stations in order of choice",
         ("station", "latitude", "longitude", "variance removed", "mean impact, whole window"),
         [
-            (i + 1, float(lat), float(lon), float(placed.gain[i]), float(mean[:, i].sum()))
+            (i + 1, float(lat), float(lon), float(placed.gain[i]) / points, float(mean[:, i].sum()))
             for i, (lat, lon) in enumerate(places)
         ],
-        caption="Variance removed: expected, of the field, by adding the station to those above.",
+        caption="Variance removed: expected, mean over the field, by adding the station to those above.",
     )
     return page
 
@@ -123,5 +123,6 @@ def draw_desroziers(assumed: np.ndarray, implied: Desroziers) -> Figure:
     axes[0, 0].bar(stations - 0.2, np.sqrt(np.diagonal(assumed)), 0.38, color=SKY, label="assumed")
     axes[0, 0].bar(stations + 0.2, np.sqrt(np.maximum(estimate, 0)), 0.38, color=BLUE, label="implied")
     axes[0, 0].set(xlabel="station, in order of choice", ylabel="observation error (m)")
+    axes[0, 0].xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].legend(ncols=2)
     return figure
