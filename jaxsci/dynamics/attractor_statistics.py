@@ -65,24 +65,27 @@ def joint_density(u: Float[np.ndarray, "*batch n"], length: float, bins: Bins = 
 
 
 class Divergence(NamedTuple):
-    """Kullback-Leibler divergence over the bins that both occupy, and the mass that this leaves out on each side."""
+    """Kullback-Leibler divergence of two histograms, and the mass that only one of them has."""
 
     kl: float
     missed: float
-    """Share of the truth in bins that the other leaves empty."""
+    """Share of the truth in bins that the other leaves empty, or outside the grid."""
     invented: float
     """Share of the other in bins that the truth leaves empty, or outside the grid."""
 
 
 def joint_divergence(truth: Joint, other: Joint) -> Divergence:
-    """`sum p log(p / q)` over common support, p the truth. Report it beside its floor: two samples of the truth.
+    """`sum p log(p / q)`, p the truth. Report it beside its floor, that of two samples of the truth.
 
-    Where nothing is common the divergence is that of one point per bin at least: `log` of the truth's points.
+    The bins that only one of them occupies, and what lies outside the grid, are taken together as one: the divergence
+    is then finite, never negative, and does not overlook a model that lives elsewhere. A `q` of zero counts as one
+    point there.
     """
     p, q = truth.density, other.density
     both = (p > 0) & (q > 0)
-    kl = float(np.sum(p[both] * np.log(p[both] / q[both]))) if both.any() else float(np.log(truth.points))
-    return Divergence(kl, float(p[q == 0].sum()), float(q[p == 0].sum() + other.outside))
+    missed, invented = float(p[~both].sum() + truth.outside), float(q[~both].sum() + other.outside)
+    rest = missed * np.log(missed / max(invented, 1 / other.points)) if missed > 0 else 0.0
+    return Divergence(float(np.sum(p[both] * np.log(p[both] / q[both])) + rest), missed, invented)
 
 
 def wasserstein(a: Float[Array, " m"], b: Float[Array, " n"], quantiles: int = 1000) -> Float[Array, ""]:
