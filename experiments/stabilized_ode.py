@@ -91,7 +91,8 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     seconds = {"data": time.perf_counter() - began}
     results, symbols = {}, {}
     try:
-        for number, name in enumerate(config.chosen):
+        for name in config.chosen:
+            number = NAMES.index(name)
             begin = time.perf_counter()
             models = _trained(config, run, name, data, slope, prepared, key=jax.random.fold_in(for_models, number))
             seconds[f"train_{name}"] = time.perf_counter() - begin

@@ -1,6 +1,6 @@
 """The compared models as typed configs: which linear term, which network, which guards, which integrator."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
@@ -106,8 +106,7 @@ def guarded(model: StabilizedOde, config: VariantConfig, domain: Domain) -> Stab
     """The model as it is used after training."""
     if not config.guard:
         return model
-    fields = {name: getattr(model, name) for name in model.__dataclass_fields__}
-    return StabilizedOde(**(fields | {"clip": RadialClip(domain.energy_limit)}))
+    return replace(model, clip=RadialClip(domain.energy_limit))
 
 
 def _linear(config: VariantConfig, domain: Domain, start: Array | None) -> LinearTerm:
