@@ -1,7 +1,5 @@
 """Linear terms `A u` on a circle, known by their Fourier symbol `lambda(k)`, and the dense one for latent states."""
 
-from typing import Protocol
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,12 +11,12 @@ from jaxsci.core.errors import ConfigError
 from jaxsci.dynamics.periodic import derivative_symbol, wavenumbers
 
 
-class LinearTerm(Protocol):
+class LinearTerm(eqx.Module):
     """A translation-invariant operator: `A` maps the mode `e^(ikx)` to `lambda(k) e^(ikx)`."""
 
     def symbol(self, points: int, length: float) -> Inexact[Array, " frequencies"]:
         """`lambda` of the modes of `rfft`, real where the operator is symmetric, in the highest precision enabled."""
-        ...
+        raise NotImplementedError
 
 
 def highest(x: Array) -> Array:
@@ -26,14 +24,14 @@ def highest(x: Array) -> Array:
     return jnp.asarray(x, jnp.result_type(float))
 
 
-class NoTerm(eqx.Module):
+class NoTerm(LinearTerm):
     """`A = 0`: the standard neural ODE."""
 
     def symbol(self, points: int, length: float) -> Float[Array, " frequencies"]:
         return jnp.zeros(points // 2 + 1)
 
 
-class Stencil(eqx.Module):
+class Stencil(LinearTerm):
     """A short periodic convolution, `(A u)_i = sum_j w_j u_(i+j)`: `lambda = sum_j w_j e^(i k j dx)`.
 
     Five taps hold a fourth derivative, three a second one.
@@ -51,7 +49,7 @@ class Stencil(eqx.Module):
         return jnp.cos(angle) @ w + 1j * odd
 
 
-class PolynomialSymbol(eqx.Module):
+class PolynomialSymbol(LinearTerm):
     """`lambda = sum_p c_p (ik)^p`, p from 1: advection, diffusion, dispersion, hyperviscosity."""
 
     coefficients: Float[Array, " orders"]
@@ -63,7 +61,7 @@ class PolynomialSymbol(eqx.Module):
         return jnp.asarray(powers.real) @ c + 1j * (jnp.asarray(powers.imag) @ c)
 
 
-class FreeSymbol(eqx.Module):
+class FreeSymbol(LinearTerm):
     """Every mode its own rate and frequency. Modes that the data do not excite stay where they started."""
 
     rate: Float[Array, " frequencies"]
@@ -78,7 +76,7 @@ class FreeSymbol(eqx.Module):
         return highest(self.rate) + 1j * frequency
 
 
-class FixedSymbol(eqx.Module):
+class FixedSymbol(LinearTerm):
     """The known symbol of a PDE, not trained: `lambda = sum_p c_p (ik)^p` with even orders only, such as `k^2 - k^4`."""
 
     coefficients: tuple[float, ...] = eqx.field(static=True)
@@ -95,7 +93,7 @@ class FixedSymbol(eqx.Module):
         return jnp.asarray(total)
 
 
-class Banded(eqx.Module):
+class Banded(LinearTerm):
     """Band-limited dissipativity: no growth above the wavenumber `cut`, nothing imposed at or below it.
 
     There `Re lambda` becomes `-softplus(-Re lambda)`, which leaves strong damping as it is and cannot be positive.

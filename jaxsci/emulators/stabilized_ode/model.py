@@ -81,13 +81,14 @@ class StabilizedOde(eqx.Module):
         n = len(u)
         v = jnp.fft.rfft(u)
         linear = self.linear.symbol(n, self.length).astype(v.dtype) * v
-        return jnp.fft.irfft(linear + self._nonlinear_modes(u), n)
+        return jnp.fft.irfft(linear + self.nonlinear_modes(u), n)
 
     def stiffness(self, points: int) -> Float[Array, ""]:
         """`dt/substeps max|lambda|`: what an explicit method would have to hold below about 3."""
         return self.dt / self.substeps * jnp.max(jnp.abs(self.linear.symbol(points, self.length)))
 
-    def _nonlinear_modes(self, u: Float[Array, " n"]) -> Complex[Array, " frequencies"]:
+    def nonlinear_modes(self, u: Float[Array, " n"]) -> Complex[Array, " frequencies"]:
+        """Fourier coefficients (of `rfft`) of `N(u)`, mask and projection included."""
         n = len(u)
         modes = jnp.fft.rfft(self.nonlinear(u))
         factor = -derivative_symbol(n, self.length) if self.nonlinear.flux else 1.0
@@ -105,7 +106,7 @@ class StabilizedOde(eqx.Module):
         n, order = len(like), int(self.integrator[-1])
         symbol = self.linear.symbol(n, self.length)
         tableau = diagonal_tableau(symbol, self.dt / self.substeps, order).astype(like.dtype)  # type: ignore[arg-type]
-        step = etdrk_step(tableau, lambda v: self._nonlinear_modes(jnp.fft.irfft(v, n)))
+        step = etdrk_step(tableau, lambda v: self.nonlinear_modes(jnp.fft.irfft(v, n)))
 
         def advance(u: Float[Array, " n"]) -> Float[Array, " n"]:
             v = jnp.fft.rfft(u)
