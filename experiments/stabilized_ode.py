@@ -12,6 +12,7 @@ import numpy as np
 from experiments import stabilized_ode_attractor, stabilized_ode_transient
 from experiments.settings import Settings
 from experiments.stabilized_ode_attractor import AttractorEvaluation
+from experiments.stabilized_ode_coefficients import CoefficientsEvaluation
 from experiments.stabilized_ode_transient import TransientEvaluation
 from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.core.config import positive, require
@@ -52,7 +53,8 @@ class DataConfig:
 class Config(Settings):
     """`variant` picks one of `models`, or all; `training` has the stages of dense and of local networks.
 
-    `attractor` judges systems that stay on one, `transient` those that decay.
+    `attractor` judges systems that stay on one, `transient` those that decay; `coefficients` asks for the reduced model
+    and the posterior of the linear term of `ours`.
     """
 
     system: PeriodicSystem
@@ -63,6 +65,7 @@ class Config(Settings):
     training: dict[str, tuple[StageConfig, ...]]
     attractor: AttractorEvaluation = field(default_factory=AttractorEvaluation)
     transient: TransientEvaluation = field(default_factory=TransientEvaluation)
+    coefficients: CoefficientsEvaluation = field(default_factory=CoefficientsEvaluation)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,7 +92,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     slope = time_derivative(data.u, data.dt)
     prepared = snapshots(data.u, slope)
     seconds = {"data": time.perf_counter() - began}
-    results, symbols = {}, {}
+    results, symbols, findings = {}, {}, None
     try:
         for name in config.chosen:
             number = NAMES.index(name)
@@ -100,12 +103,14 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
             results[name] = _judged(config, run, judge, name, models, truth)
             seconds[f"evaluate_{name}"] = time.perf_counter() - begin
             symbols[name] = _symbol(models, system.points)
+            if name == "ours":
+                findings = judge.extras(models, config, results[name], truth, key=for_models)
             scalars = {f"{metric}_{name}": value for metric, value in judge.scores(results[name], truth).items()}
             run.log(scalars, number)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; continue with resume={run.directory}") from None
-    summary = judge.summary(config, results, truth, seconds, tuple(notes))
-    return summary, judge.report(config, run, results, truth, symbols)
+    summary = judge.summary(config, results, truth, findings, seconds, tuple(notes))
+    return summary, judge.report(config, run, results, truth, findings, symbols)
 
 
 def _data(config: Config, key: jax.Array) -> Trajectories:

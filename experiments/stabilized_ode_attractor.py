@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from experiments import stabilized_ode_coefficients as coefficients
 from experiments import stabilized_ode_figures as figures
+from experiments.stabilized_ode_coefficients import Findings
 from jaxsci.core.config import between, positive, require
 from jaxsci.core.interrupt import Interrupt
 from jaxsci.core.progress import progress
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 BIN_TIME, CHUNK_TIME = 10.0, 1000.0  # energies are kept as their largest value in so much time
 ALLOWED = 10.0  # time to recover from a disturbed start
+SETTLE = 100.0  # time a model has to find its own attractor before its statistics are taken
 SLACK = 1.01  # a clipped state lies on the limit, to within rounding
 
 
@@ -112,8 +115,6 @@ def truth(config: "Config", *, key: jax.Array) -> Truth:
     return Truth(forecast, first, joint, floor, found.mean, found.standard_error)
 
 
-
-
 def evaluate(models: StabilizedOde, config: "Config", truth: Truth, *, label: str, key: jax.Array) -> dict:
     """Everything measured, as arrays with a leading seed axis."""
     system, ask = config.system, config.attractor
@@ -132,7 +133,11 @@ def evaluate(models: StabilizedOde, config: "Config", truth: Truth, *, label: st
         bar.update(stage="forecasts")
         every = round(ask.sample_every / system.dt)
         samples = attractor_sample(
-            models, single(truth.samples[:, 0]), samples=truth.samples.shape[1], every=every, settle=round(100 / system.dt)
+            models,
+            single(truth.samples[:, 0]),
+            samples=truth.samples.shape[1],
+            every=every,
+            settle=round(SETTLE / system.dt),
         )
         found |= _statistics(samples, truth, system.length)
         bar.update(stage="statistics")
@@ -239,8 +244,18 @@ def _standard_error(values: np.ndarray) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
+def extras(models: StabilizedOde, config: "Config", found: dict, truth: Truth, *, key: jax.Array) -> Findings:
+    """What only the learned linear term of `ours` can be asked."""
+    return coefficients.judge(models, config, truth, found["exponents"].mean(axis=(0, 1)), key=key)
+
+
 def summary(
-    config: "Config", results: dict[str, dict], truth: Truth, seconds: dict[str, float], notes: tuple[str, ...]
+    config: "Config",
+    results: dict[str, dict],
+    truth: Truth,
+    findings: Findings | None,
+    seconds: dict[str, float],
+    notes: tuple[str, ...],
 ) -> Summary:
     ask = config.attractor
     metrics = {"kl_floor": truth.floor, "lambda1_truth": float(truth.exponents[0])}
@@ -249,6 +264,7 @@ def summary(
         metrics |= {f"{metric}_{name}": value for metric, value in scores(found, truth).items()}
         for level, rms in enumerate(ask.noise):
             metrics[f"bounded_fraction_noise_{rms:g}_{name}"] = float(found["bounded"][:, level].mean())
+    metrics |= findings.metrics if findings is not None else {}
     references = {}
     if "ours" in results:
         references["kl_over_floor_ours"] = Reference(3.0, "three times the floor of two samples of the truth", "lower")
@@ -260,7 +276,8 @@ def summary(
     levels = ", ".join(f"{rms:g}" for rms in ask.noise)
     notes += (
         f"Bounded: energy at most {SLACK * config.system.energy_limit:g} from {ALLOWED:g} time units on, for "
-        f"{ask.horizon:g} ({ask.unguarded_horizon:g} for models without guard); one trajectory for each of {config.seeds} seeds and noise of RMS {levels} in modes "
+        f"{ask.horizon:g} ({ask.unguarded_horizon:g} for models without guard); one trajectory for each of "
+        f"{config.seeds} seeds and noise of RMS {levels} in modes "
         f"{ask.noise_modes[0]} to {ask.noise_modes[1]}.",
         "An exponent is averaged only while its trajectory is bounded; intervals are standard errors over seeds.",
         "A guard makes bounded true by construction; clipped_share says how often it acted.",
@@ -269,7 +286,12 @@ def summary(
 
 
 def report(
-    config: "Config", run: Run, results: dict[str, dict], truth: Truth, symbols: dict[str, np.ndarray]
+    config: "Config",
+    run: Run,
+    results: dict[str, dict],
+    truth: Truth,
+    findings: Findings | None,
+    symbols: dict[str, np.ndarray],
 ) -> Report:
     system, ask = config.system, config.attractor
     page = Report(
@@ -314,4 +336,6 @@ def report(
     }
     for name, (figure, caption) in pictures.items():
         page.figure(name, run.figure(name, figure), caption)
+    if findings is not None:
+        coefficients.add_to(page, findings)
     return page

@@ -98,9 +98,7 @@ def densities(truth: np.ndarray, by_name: dict[str, np.ndarray], bins: Bins) -> 
 
 
 @style()
-def survival_curves(
-    energies: dict[str, np.ndarray], noise: tuple[float, ...], bin_time: float, limit: float
-) -> Figure:
+def survival_curves(energies: dict[str, np.ndarray], noise: tuple[float, ...], bin_time: float, limit: float) -> Figure:
     """`energies [seeds noise bins]`: share of seeds that stay bounded from each time's predecessors on."""
     figure, axes = new_figure(1, len(noise), (2.8 * len(noise) + 0.6, 3.4))
     longest = max(e.shape[-1] for e in energies.values())

@@ -103,8 +103,17 @@ def scores(found: dict, truth: Truth) -> dict[str, float]:
     return result
 
 
+def extras(models: StabilizedOde, config: "Config", found: dict, truth: Truth, *, key: jax.Array) -> None:
+    """Nothing: a decaying system has no exponents whose gaps would propose a dimension."""
+
+
 def summary(
-    config: "Config", results: dict[str, dict], truth: Truth, seconds: dict[str, float], notes: tuple[str, ...]
+    config: "Config",
+    results: dict[str, dict],
+    truth: Truth,
+    findings: None,
+    seconds: dict[str, float],
+    notes: tuple[str, ...],
 ) -> Summary:
     metrics = {
         f"{metric}_{name}": value for name, found in results.items() for metric, value in scores(found, truth).items()
@@ -125,7 +134,12 @@ def summary(
 
 
 def report(
-    config: "Config", run: Run, results: dict[str, dict], truth: Truth, symbols: dict[str, np.ndarray]
+    config: "Config",
+    run: Run,
+    results: dict[str, dict],
+    truth: Truth,
+    findings: None,
+    symbols: dict[str, np.ndarray],
 ) -> Report:
     system, ask = config.system, config.transient
     page = Report(
@@ -140,8 +154,16 @@ def report(
         for level, share in enumerate(ask.noise):
             keys = ("relative_error", "spectrum_error_decades", "shock_error", "steepness_error", "bounded_fraction")
             rows.append((name, share, *(s[f"{key}_level_{level}"] for key in keys)))
-    columns = ("model", "noise", "relative error", "spectrum error (decades)", "shock error", "steepness error", "bounded")
-    page.table("Models", columns, rows, f"Relative and spectrum error at time {ask.time:g}.")
+    columns = (
+        "model",
+        "noise",
+        "relative error",
+        "spectrum error (decades)",
+        "shock error",
+        "steepness error",
+        "bounded",
+    )
+    page.table("Models", columns, rows, f"Relative and spectrum error (decades) at time {ask.time:g}.")
     pictures = {
         "space_time": (
             figures.space_time(truth.u[0, 1:], {n: f["example"][0] for n, f in results.items()}, system),

@@ -5,15 +5,18 @@ from importlib import resources
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsci.assimilation.background import Background
 from jaxsci.assimilation.systems import System
 from jaxsci.assimilation.variational import StepMap
-from jaxsci.core.config import positive
+from jaxsci.core.config import positive, require
 from jaxsci.dynamics import KuramotoSivashinsky
 from jaxsci.dynamics.kuramoto_sivashinsky import long_waves
+from jaxsci.emulators.stabilized_ode.model import StabilizedOde
 from jaxsci.emulators.stabilized_ode.storage import load_model
 from jaxsci.emulators.stabilized_ode.trajectories import sampled
+from jaxsci.emulators.stabilized_ode.variants import Domain
 
 PACKAGED = "stabilized_ks22.npz"
 TRUTH_SUBSTEPS = 3
@@ -51,7 +54,9 @@ class StabilizedKsSystem(System, kind="stabilized_ks"):
         settled = jax.lax.fori_loop(0, 2000, lambda _, u: step(u), long_waves(jax.random.key(0), points))
         return Background(settled, self.spread * jnp.eye(points))
 
-    def _load(self):
+    def _load(self) -> tuple[StabilizedOde, Domain]:
         packaged = resources.files("jaxsci.emulators") / "data" / PACKAGED
         with resources.as_file(packaged) as file:
-            return load_model(file if self.path is None else self.path)
+            model, domain = load_model(file if self.path is None else self.path)
+        require(np.isclose(self.dt, domain.dt), "dt", f"{domain.dt:g}, the step of the trained model", self.dt)
+        return model, domain

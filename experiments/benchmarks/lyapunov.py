@@ -28,7 +28,7 @@ REGULAR = 0.03  # at length 44 some starts of Kuramoto-Sivashinsky end in a regu
 
 @dataclass(frozen=True)
 class Case:
-    """`starts` trajectories, `duration` each, after `transient`; `exponents` leading ones; time in the system's units."""
+    """`starts` trajectories of `duration` each, after `transient`; `exponents` leading ones; times in the system's."""
 
     starts: int
     duration: float
@@ -230,10 +230,18 @@ def spectra(found: dict[str, Spectrum]) -> Figure:
         count = len(spectrum.mean)
         axis.axhline(0, color=GREY, linewidth=1)
         axis.errorbar(
-            range(1, count + 1), spectrum.mean, 2 * spectrum.standard_error, fmt="o", color=BLUE, markersize=4, label="ours"
+            range(1, count + 1),
+            spectrum.mean,
+            2 * spectrum.standard_error,
+            fmt="o",
+            color=BLUE,
+            markersize=4,
+            label="ours",
         )
         known = {i: v for i, v in SYSTEMS[name].exponents.items() if i < count}
-        axis.plot([i + 1 for i in known], [v for v, _ in known.values()], "x", color=ORANGE, markersize=9, label="reference")
+        axis.plot(
+            [i + 1 for i in known], [v for v, _ in known.values()], "x", color=ORANGE, markersize=9, label="reference"
+        )
         axis.set(title=name, xlabel="exponent", ylabel="per time unit")
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].legend()

@@ -130,7 +130,10 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     page.table(
         "Per training step",
         ("method", "trajectories per second", "network evaluations per time unit", "loss"),
-        [(n, metrics[f"throughput_{n}"], metrics[f"evaluations_per_time_unit_{n}"], metrics[f"loss_{n}"]) for n in NAMES],
+        [
+            (n, metrics[f"throughput_{n}"], metrics[f"evaluations_per_time_unit_{n}"], metrics[f"loss_{n}"])
+            for n in NAMES
+        ],
         "The same parameters and batch: the losses agree to within the tolerance.",
     )
     return Summary("benchmarks/stabilized_ode", metrics, references, seconds, notes), page
@@ -155,9 +158,7 @@ def _trained(config: Config) -> tuple[StabilizedOde, Array, Array]:
     return model, pairs[chosen], after[chosen]
 
 
-def _trainer(
-    model: StabilizedOde, starts: Array, targets: Array, steps: int
-) -> tuple[Callable[[], None], float, Any]:
+def _trainer(model: StabilizedOde, starts: Array, targets: Array, steps: int) -> tuple[Callable[[], None], float, Any]:
     """`train()` runs `steps` updates in one dispatch; also loss and gradient at the given parameters."""
     params, static = eqx.partition(model, eqx.is_inexact_array)
     optimizer = optax.adam(LEARNING_RATE)

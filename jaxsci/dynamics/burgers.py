@@ -39,9 +39,7 @@ class Burgers(eqx.Module):
         return jnp.fft.irfft(etdrk_step(tableau, advection)(jnp.fft.rfft(u)), n)
 
 
-def random_phases(
-    key: PRNGKeyArray, points: int, peak: float = 5.0, energy: float = 0.25
-) -> Float[Array, " points"]:
+def random_phases(key: PRNGKeyArray, points: int, peak: float = 5.0, energy: float = 0.25) -> Float[Array, " points"]:
     """A field with spectrum `E(n) ~ n^4 exp(-(n / peak)^2)`, uniform phases and mean energy `<u^2>/2 = energy`."""
     n = jnp.arange(points // 2 + 1)
     spectrum = n**4 * jnp.exp(-jnp.square(n / peak))

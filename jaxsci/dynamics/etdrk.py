@@ -98,4 +98,3 @@ def _tableau(one: tuple, half: tuple, dt: Any, order: Order, product: Callable) 
             Row(e, (first, middle / 2, middle / 2, last)),
         )
     )
-

@@ -153,7 +153,8 @@ def kaplan_yorke(exponents: Float[np.ndarray, " count"], *, conserved: int = 0) 
     negative = np.flatnonzero(sums < 0)
     if not len(negative):
         raise DataError(
-            f"kaplan_yorke: the {len(ordered)} exponents sum to {sums[-1]:.3g}; give more of them, down to a negative sum"
+            f"kaplan_yorke: the {len(ordered)} exponents sum to {sums[-1]:.3g}; "
+            "give more of them, down to a negative sum"
         )
     j = int(negative[0])
     if j == 0:

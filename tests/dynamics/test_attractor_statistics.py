@@ -85,7 +85,9 @@ def test_divergence_by_hand():
     q = a._replace(density=np.array([[0.5, 0.0, 0.5]]), points=100)
     found = joint_divergence(p, q)
     np.testing.assert_allclose((found.kl, found.missed, found.invented), (0.0, 0.5, 0.5), atol=1e-15)
-    np.testing.assert_allclose(joint_divergence(p, q._replace(density=np.array([[0.5, 0.0, 0.25]]))).kl, 0.5 * np.log(2))
+    np.testing.assert_allclose(
+        joint_divergence(p, q._replace(density=np.array([[0.5, 0.0, 0.25]]))).kl, 0.5 * np.log(2)
+    )
 
 
 def test_distances_of_shifted_normals():

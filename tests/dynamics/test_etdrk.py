@@ -98,4 +98,3 @@ def test_gradients_with_respect_to_symbol_and_step_equal_differences():
     difference = (end(symbol + h * direction, dt + h * 0.3) - end(symbol - h * direction, dt - h * 0.3)) / (2 * h)
     np.testing.assert_allclose(along, difference, rtol=1e-7)  # h^2 and rounding over h
     assert np.isfinite(jax.jit(jax.jacrev(end))(symbol, dt)).all()
-

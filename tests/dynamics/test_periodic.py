@@ -1,4 +1,4 @@
-"""Fourier analysis on a circle, checks of resolution and periodicity, Burgers, and Kuramoto-Sivashinsky in two dimensions."""
+"""Fourier analysis on a circle, checks of resolution and periodicity, Burgers, Kuramoto-Sivashinsky on a torus."""
 
 import jax
 import jax.numpy as jnp

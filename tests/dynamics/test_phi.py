@@ -46,7 +46,7 @@ def test_values_in_single(z):
 @pytest.mark.parametrize("z", [0.0, -1e-8, -1.0, -3.99, -4.01, -1e3])
 @pytest.mark.parametrize("k", range(4))
 def test_first_and_second_derivatives(z, k, x64):
-    """phi_k is the transform of `s^(k-1)/(k-1)!` (Beylkin et al. 1998), hence phi_k^(m) = int_0^1 e^((1-s)z) (1-s)^m .. ds."""
+    """Against the integral form `phi_k = int_0^1 e^((1-s)z) s^(k-1)/(k-1)! ds`, differentiated under the integral."""
     f = lambda x: phi_functions(x, 4)[k]  # noqa: E731
     s, w = np.polynomial.legendre.leggauss(400)
     s, w = (s + 1) / 2, w / 2
@@ -71,7 +71,9 @@ def test_complex_derivative_is_that_of_the_holomorphic_function(x64):
     z, h = 1e3j + 0.5, 1e-4
     f = lambda x: phi_functions(x, 3)[3]  # noqa: E731
     found = jax.grad(f, holomorphic=True)(jnp.asarray(z))
-    np.testing.assert_allclose(found, (f(jnp.asarray(z + h)) - f(jnp.asarray(z - h))) / (2 * h), rtol=1e-5)  # h^2, rounding/h
+    np.testing.assert_allclose(
+        found, (f(jnp.asarray(z + h)) - f(jnp.asarray(z - h))) / (2 * h), rtol=1e-5
+    )  # h^2, rounding/h
 
 
 def test_the_matrix_functions_are_those_of_its_eigenvalues(x64):

@@ -16,7 +16,7 @@ from jaxsci.emulators.stabilized_ode import StabilizedOde
 from jaxsci.emulators.stabilized_ode.evaluation import leading_exponents, long_run
 from jaxsci.emulators.stabilized_ode.latent import LatentOde, autoencoder, fit_autoencoder, fit_latent
 from jaxsci.emulators.stabilized_ode.linear import DenseTerm, FixedSymbol, PolynomialSymbol, Stencil
-from jaxsci.emulators.stabilized_ode.nonlinear import FluxCnn, Layers, Mlp, Nonlinear
+from jaxsci.emulators.stabilized_ode.nonlinear import Layers, Nonlinear
 from jaxsci.emulators.stabilized_ode.posterior import coefficient_posterior
 from jaxsci.emulators.stabilized_ode.rom import SpectralRom, modes_above, slowest_modes
 from jaxsci.emulators.stabilized_ode.solvers import solve
@@ -24,7 +24,7 @@ from jaxsci.emulators.stabilized_ode.storage import load_model, save_model
 from jaxsci.emulators.stabilized_ode.systems import BurgersSystem, KsSystem
 from jaxsci.emulators.stabilized_ode.training import StageConfig, loss_of, snapshots, train_stage
 from jaxsci.emulators.stabilized_ode.trajectories import load_trajectories, trajectories_from
-from jaxsci.emulators.stabilized_ode.variants import VariantConfig, guarded, linear_start, seeds
+from jaxsci.emulators.stabilized_ode.variants import VariantConfig, guarded, seeds
 from jaxsci.emulators.stabilized_ode.warm_start import time_derivative
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -171,9 +171,7 @@ def test_long_runs_stop_early_and_exponents_count_only_what_stays(settled):
     chunks = []
     free = long_run(bad, starts, steps=4000, steps_per_bin=10, bins_per_chunk=4, lost=lost, on_chunk=chunks.append)
     assert free.energies.shape[-1] < 400 and sum(chunks) < 4000
-    held = long_run(
-        guarded(bad, config, domain), starts, steps=80, steps_per_bin=10, bins_per_chunk=4, lost=lost
-    )
+    held = long_run(guarded(bad, config, domain), starts, steps=80, steps_per_bin=10, bins_per_chunk=4, lost=lost)
     assert held.energies.max() <= 3.0 * (1 + 1e-5) and held.clipped.min() > 0.5
     exponents = leading_exponents(
         bad, starts, count=2, duration=20.0, settle=5.0, energy_limit=3.0, key=jax.random.key(0)
@@ -255,9 +253,7 @@ def test_latent_models_and_autoencoders_learn(data):
     assert better < plain
     np.testing.assert_array_equal(fitted.model.pod.modes, pod.modes)
     z = jnp.asarray(pod.encode(jnp.asarray(anomalies)), jnp.float32)
-    latent = fit_latent(
-        z, dt=0.25, width=16, depth=1, steps=150, batch=32, windows=2, key=jax.random.key(2)
-    )
+    latent = fit_latent(z, dt=0.25, width=16, depth=1, steps=150, batch=32, windows=2, key=jax.random.key(2))
     assert latent.losses[-1] < latent.losses[0]
     assert np.isfinite(rollout(latent.model.step_map(z[0, 0]), 100)(z[0, 0])).all()
 
@@ -276,5 +272,12 @@ def test_the_posterior_of_the_coefficients_covers_the_truth(data):
     assert found.divergences < 8
     with pytest.raises(ConfigError, match="2 numbers each"):
         coefficient_posterior(
-            model, starts, noisy, steps=4, orders=(2, 4), prior_mean=(1.0,), prior_deviation=(1.0,), key=jax.random.key(0)
+            model,
+            starts,
+            noisy,
+            steps=4,
+            orders=(2, 4),
+            prior_mean=(1.0,),
+            prior_deviation=(1.0,),
+            key=jax.random.key(0),
         )

@@ -127,7 +127,9 @@ def test_the_linear_term_alone_would_be_lost(attractor):
 def test_a_stencil_is_recovered_exactly_from_its_own_data():
     u = np.stack([np.asarray(field(i)) for i in range(8)])
     slope = sum(w * np.roll(u, -j, axis=1) for w, j in zip(FINITE_DIFFERENCES, range(-2, 3), strict=True))
-    np.testing.assert_allclose(fit_stencil(u, slope, LENGTH, 5).linear, FINITE_DIFFERENCES, rtol=1e-6)  # ill-conditioned
+    np.testing.assert_allclose(
+        fit_stencil(u, slope, LENGTH, 5).linear, FINITE_DIFFERENCES, rtol=1e-6
+    )  # ill-conditioned
 
 
 @pytest.mark.parametrize("build", [CircularCnn, FluxCnn, SkewCnn])

@@ -19,9 +19,7 @@ from jaxsci.emulators.stabilized_ode.trajectories import sampled
 def over_seeds(models: StabilizedOde, fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn(model, *shared)` for every seed, compiled; `models` has a leading seed axis, results gain one."""
     params, static = eqx.partition(models, eqx.is_array)
-    mapped = jax.jit(
-        lambda params, *shared: jax.vmap(lambda p: fn(eqx.combine(p, static), *shared))(params)
-    )
+    mapped = jax.jit(lambda params, *shared: jax.vmap(lambda p: fn(eqx.combine(p, static), *shared))(params))
     return lambda *shared: mapped(params, *shared)
 
 

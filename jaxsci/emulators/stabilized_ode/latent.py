@@ -1,4 +1,4 @@
-"""The same split in a latent space: a dense linear term, propagated exactly, and a network; POD or autoencoder around it."""
+"""The same split in a latent space, of POD or an autoencoder: a dense linear term, solved exactly, and a network."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -106,7 +106,9 @@ def fit_latent(
     """
     begin, draw = jax.random.split(key)
     d = z.shape[-1]
-    model = LatentOde(DenseTerm(_linear_part(np.asarray(z, np.float64), dt)), Layers((d, *[width] * depth, d), key=begin), dt)
+    model = LatentOde(
+        DenseTerm(_linear_part(np.asarray(z, np.float64), dt)), Layers((d, *[width] * depth, d), key=begin), dt
+    )
     span = jnp.arange(windows + 1)
 
     def loss(model: LatentOde, batch_of: Array) -> Array:
@@ -131,9 +133,7 @@ def _linear_part(z: np.ndarray, dt: float) -> Array:
     return jnp.asarray(found[: z.shape[-1]].T, jnp.float32)
 
 
-def _fit(
-    model: Any, learned: Any, loss_of: Callable, draw_batch: Callable, steps: int, key: PRNGKeyArray
-) -> Fitted:
+def _fit(model: Any, learned: Any, loss_of: Callable, draw_batch: Callable, steps: int, key: PRNGKeyArray) -> Fitted:
     params, static = eqx.partition(model, learned)
     optimizer = OptimizerConfig("adam", 1e-3, "cosine", final_fraction=0.02, clip_norm=1.0).build(steps)
     losses: list[float] = []

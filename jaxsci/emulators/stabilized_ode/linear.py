@@ -77,7 +77,7 @@ class FreeSymbol(LinearTerm):
 
 
 class FixedSymbol(LinearTerm):
-    """The known symbol of a PDE, not trained: `lambda = sum_p c_p (ik)^p` with even orders only, such as `k^2 - k^4`."""
+    """The known symbol of a PDE, not trained: `lambda = sum_p c_p (ik)^p`, even orders only, such as `k^2 - k^4`."""
 
     coefficients: tuple[float, ...] = eqx.field(static=True)
     """Of orders 1, 2, ..; those of odd orders are zero."""
@@ -128,5 +128,6 @@ def require_stable(term: LinearTerm, points: int, length: float, cut: float, *, 
     if rates[worst] > 0 or not np.isfinite(rates[k > cut]).all():
         raise ConfigError(
             f"{name}: expected a symbol with Re lambda <= 0 above wavenumber {cut:g}, got {rates[worst]:.3g} at mode "
-            f"{worst} (k = {k[worst]:.3g}): it would amplify rounding; use banded=true, fewer free parameters or more data"
+            f"{worst} (k = {k[worst]:.3g}): it would amplify rounding; "
+            "use banded=true, fewer free parameters or more data"
         )

@@ -28,7 +28,5 @@ def solve(
     if name == "kencarp4":  # all of it implicit: the explicit part is zero
         term = diffrax.MultiTerm(diffrax.ODETerm(lambda t, y, args: jnp.zeros_like(y)), term)
     controller = diffrax.PIDController(rtol=tolerance, atol=tolerance)
-    found = diffrax.diffeqsolve(
-        term, solver, 0.0, dt, None, u, stepsize_controller=controller, max_steps=MAX_STEPS
-    )
+    found = diffrax.diffeqsolve(term, solver, 0.0, dt, None, u, stepsize_controller=controller, max_steps=MAX_STEPS)
     return found.ys[0], found.stats["num_steps"]  # type: ignore[index]

@@ -98,6 +98,4 @@ class BurgersSystem(PeriodicSystem, kind="burgers"):
         return jax.vmap(draw)(jax.random.split(key, count))
 
     def domain(self) -> Domain:
-        return Domain(
-            self.points, self.length, self.dt, (0.0, self.viscosity), 0.0, self.energy_limit, self.substeps
-        )
+        return Domain(self.points, self.length, self.dt, (0.0, self.viscosity), 0.0, self.energy_limit, self.substeps)

@@ -49,8 +49,6 @@ class Snapshots(NamedTuple):
     """At times 2 to -3."""
 
 
-
-
 def loss_of(stage: StageConfig, truth: StepMap | None = None) -> Callable[[StabilizedOde, Any, PRNGKeyArray], Array]:
     """The loss of one model on one batch: mean absolute error of the flow, or of the derivative.
 
@@ -147,6 +145,8 @@ def train_stage(
     return eqx.combine(outcome.state.params, static)
 
 
-def snapshots(u: Float[np.ndarray, "trajectories time n"], slope: Float[np.ndarray, "trajectories inner n"]) -> Snapshots:
+def snapshots(
+    u: Float[np.ndarray, "trajectories time n"], slope: Float[np.ndarray, "trajectories inner n"]
+) -> Snapshots:
     """In float32, the precision of the networks."""
     return Snapshots(jnp.asarray(u, jnp.float32), jnp.asarray(slope, jnp.float32))

@@ -32,7 +32,7 @@ def sampled(step: Callable[[Array], Array], every: int) -> Callable[[Array], Arr
 def trajectories_from(
     step: Callable[[Array], Array], starts: Float[Array, "trajectories n"], *, settle: int, times: int
 ) -> Float[np.ndarray, "trajectories time n"]:
-    """`times` states of each start, the first one after `settle` steps. Raises `DataError` where they are not finite."""
+    """`times` states of each start, the first after `settle` steps. Raises `DataError` where they are not finite."""
 
     @jax.jit
     def run(starts: Array) -> Array:

@@ -132,7 +132,9 @@ def _nonlinear(config: VariantConfig, points: int, key: PRNGKeyArray) -> Nonline
     return kinds[config.nonlinear](config.reach, config.width, config.depth, key=key)
 
 
-def seeds(config: VariantConfig, domain: Domain, start: Array | None, count: int, *, key: PRNGKeyArray) -> StabilizedOde:
+def seeds(
+    config: VariantConfig, domain: Domain, start: Array | None, count: int, *, key: PRNGKeyArray
+) -> StabilizedOde:
     """`count` models, as one with a leading axis; seed i is the same for every `count`."""
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
     models = [build_model(config, domain, start, key=k) for k in keys]
