@@ -179,15 +179,22 @@ def _trained(
 
 
 def _judged(config: Config, run: Run, judge: Any, name: str, models: StabilizedOde, truth: Any) -> dict:
-    """The arrays of an evaluation, read back where an earlier, interrupted run finished it."""
-    path: Path = run.checkpoint_directory / name / "evaluation.npz"
-    if path.exists():
-        with np.load(path, allow_pickle=False) as file:
-            return {entry: file[entry] for entry in file.files}
-    found = judge.evaluate(models, config, truth, label=name, key=jax.random.key(config.seed + 1))
-    if run.main:
-        with open_atomic(path) as file:
-            np.savez(file, **found)
+    """The arrays of an evaluation; parts that an earlier, interrupted run finished are read back."""
+    found: dict[str, np.ndarray] = {}
+    parts = judge.parts(models, config, truth, label=name, key=jax.random.key(config.seed + 1))
+    with progress(len(parts), f"evaluating {name}") as bar:
+        for part, compute in parts.items():
+            path: Path = run.checkpoint_directory / name / f"{part}.npz"
+            if path.exists():
+                with np.load(path, allow_pickle=False) as file:
+                    found |= {entry: file[entry] for entry in file.files}
+            else:
+                arrays = compute(found)
+                if run.main:
+                    with open_atomic(path) as file:
+                        np.savez(file, **arrays)
+                found |= arrays
+            bar.update(part=part)
     return found
 
 

@@ -1,5 +1,6 @@
 """Learned models of a system with an attractor: do they forecast, have its statistics and exponents, and stay on it?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -115,48 +116,60 @@ def truth(config: "Config", *, key: jax.Array) -> Truth:
     return Truth(forecast, first, joint, floor, found.mean, found.standard_error)
 
 
-def evaluate(models: StabilizedOde, config: "Config", truth: Truth, *, label: str, key: jax.Array) -> dict:
-    """Everything measured, as arrays with a leading seed axis."""
-    system, ask = config.system, config.attractor
-    single = lambda a: jnp.asarray(a, jnp.float32)  # noqa: E731  the precision of the networks
-    with progress(4, f"evaluating {label}") as bar:
-        begin = single(truth.forecast[:, 0])
-        ahead = np.asarray(forecasts(models, begin, truth.forecast.shape[1] - 1))
-        after = truth.forecast[:, 1:]
-        found = {
-            "valid_time": np.asarray(valid_time(ahead, after, system.dt)),
-            "valid_time_half": np.asarray(valid_time(ahead, after, system.dt, 0.5)),
-            "correlation_time": np.asarray(correlation_time(ahead, after, system.dt)),
-            "error": np.asarray(jnp.mean(jnp.minimum(relative_error(ahead, after), 10.0), axis=1)),
-            "example": ahead[0, 0],
-        }
-        bar.update(stage="forecasts")
-        every = round(ask.sample_every / system.dt)
-        samples = attractor_sample(
-            models,
-            single(truth.samples[:, 0]),
-            samples=truth.samples.shape[1],
-            every=every,
-            settle=round(SETTLE / system.dt),
-        )
-        found |= _statistics(samples, truth, system.length)
-        bar.update(stage="statistics")
-        ends = np.where(np.isfinite(samples[:, :, -1]), samples[:, :, -1], truth.samples[None, :, -1])
-        exponents = leading_exponents(
-            models,
-            single(ends),
-            count=ask.exponents,
-            duration=ask.exponent_time,
-            settle=50.0,
-            energy_limit=SLACK * system.energy_limit,
-            project=_zero_mean,
-            key=key,
-        )
-        found |= {"exponents": exponents.each, "exponent_time": exponents.time}
-        bar.update(stage="exponents")
-        found |= _survival(models, config, single(truth.samples[:, 0]), label, key=key)
-        bar.update(stage="survival")
-    return found
+def parts(
+    models: StabilizedOde, config: "Config", truth: Truth, *, label: str, key: jax.Array
+) -> dict[str, Callable[[dict], dict]]:
+    """The evaluation in parts, each a function of what the parts before it found; arrays with a leading seed axis."""
+    return {
+        "forecasts": lambda _: _forecasts(models, config, truth),
+        "statistics": lambda _: _sample(models, config, truth),
+        "exponents": lambda found: _exponents(models, config, found["ends"], key=key),
+        "survival": lambda _: _survival(models, config, _single(truth.samples[:, 0]), label, key=key),
+    }
+
+
+def _single(a: np.ndarray) -> Array:
+    """In the precision of the networks."""
+    return jnp.asarray(a, jnp.float32)
+
+
+def _forecasts(models: StabilizedOde, config: "Config", truth: Truth) -> dict[str, np.ndarray]:
+    after, dt = truth.forecast[:, 1:], config.system.dt
+    ahead = np.asarray(forecasts(models, _single(truth.forecast[:, 0]), after.shape[1]))
+    return {
+        "valid_time": np.asarray(valid_time(ahead, after, dt)),
+        "valid_time_half": np.asarray(valid_time(ahead, after, dt, 0.5)),
+        "correlation_time": np.asarray(correlation_time(ahead, after, dt)),
+        "error": np.asarray(jnp.mean(jnp.minimum(relative_error(ahead, after), 10.0), axis=1)),
+        "example": ahead[0, 0],
+    }
+
+
+def _sample(models: StabilizedOde, config: "Config", truth: Truth) -> dict[str, np.ndarray]:
+    system, every = config.system, round(config.attractor.sample_every / config.system.dt)
+    samples = attractor_sample(
+        models,
+        _single(truth.samples[:, 0]),
+        samples=truth.samples.shape[1],
+        every=every,
+        settle=round(SETTLE / system.dt),
+    )
+    ends = np.where(np.isfinite(samples[:, :, -1]), samples[:, :, -1], truth.samples[None, :, -1])
+    return _statistics(samples, truth, system.length) | {"ends": ends}
+
+
+def _exponents(models: StabilizedOde, config: "Config", ends: np.ndarray, *, key: jax.Array) -> dict[str, np.ndarray]:
+    exponents = leading_exponents(
+        models,
+        _single(ends),
+        count=config.attractor.exponents,
+        duration=config.attractor.exponent_time,
+        settle=50.0,
+        energy_limit=SLACK * config.system.energy_limit,
+        project=_zero_mean,
+        key=key,
+    )
+    return {"exponents": exponents.each, "exponent_time": exponents.time}
 
 
 def _statistics(samples: np.ndarray, truth: Truth, length: float) -> dict[str, np.ndarray]:

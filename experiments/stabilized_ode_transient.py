@@ -1,5 +1,6 @@
 """Learned models of a decaying system: do they keep its spectrum and follow its shocks, from clean and noisy starts?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,7 +54,14 @@ def truth(config: "Config", *, key: jax.Array) -> Truth:
     return Truth(trajectories_from(system.step(), starts, settle=round(system.settle / system.dt), times=steps + 1))
 
 
-def evaluate(models: StabilizedOde, config: "Config", truth: Truth, *, label: str, key: jax.Array) -> dict:
+def parts(
+    models: StabilizedOde, config: "Config", truth: Truth, *, label: str, key: jax.Array
+) -> dict[str, Callable[[dict], dict]]:
+    """The evaluation, in one part."""
+    return {"forecasts": lambda _: _forecasts(models, config, truth, label, key=key)}
+
+
+def _forecasts(models: StabilizedOde, config: "Config", truth: Truth, label: str, *, key: jax.Array) -> dict:
     """Arrays `[noise seeds ..]`."""
     system, ask = config.system, config.transient
     clean, after = truth.u[:, 0], truth.u[:, 1:]
