@@ -89,7 +89,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         print(f"warning: {note}")
     judge = stabilized_ode_attractor if isinstance(system, KsSystem) else stabilized_ode_transient
     truth = judge.truth(config, key=for_truth)
-    slope = time_derivative(data.u, data.dt)
+    slope = time_derivative(data.u, data.dt) if config.data.path is not None else system.slopes(data.u)
     prepared = snapshots(data.u, slope)
     seconds = {"data": time.perf_counter() - began}
     results, symbols, findings = {}, {}, None

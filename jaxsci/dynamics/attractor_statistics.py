@@ -69,23 +69,22 @@ class Divergence(NamedTuple):
 
     kl: float
     missed: float
-    """Share of the truth in bins that the other leaves empty, or outside the grid."""
+    """Share of the truth in bins that the other leaves empty."""
     invented: float
     """Share of the other in bins that the truth leaves empty, or outside the grid."""
 
 
 def joint_divergence(truth: Joint, other: Joint) -> Divergence:
-    """`sum p log(p / q)`, p the truth. Report it beside its floor, that of two samples of the truth.
+    """`sum p log(p / q)` over the bins of the truth p. Report it beside its floor, that of two samples of the truth.
 
-    The bins that only one of them occupies, and what lies outside the grid, are taken together as one: the divergence
-    is then finite, never negative, and does not overlook a model that lives elsewhere. A `q` of zero counts as one
-    point there.
+    Where the other has no point, it counts as having one: the divergence is finite, and does not overlook a model that
+    lives elsewhere, as a sum over common bins alone would.
     """
     p, q = truth.density, other.density
-    both = (p > 0) & (q > 0)
-    missed, invented = float(p[~both].sum() + truth.outside), float(q[~both].sum() + other.outside)
-    rest = missed * np.log(missed / max(invented, 1 / other.points)) if missed > 0 else 0.0
-    return Divergence(float(np.sum(p[both] * np.log(p[both] / q[both])) + rest), missed, invented)
+    occupied = p > 0
+    floored = np.maximum(q[occupied], 1 / other.points)
+    kl = float(np.sum(p[occupied] * np.log(p[occupied] / floored)))
+    return Divergence(kl, float(p[q == 0].sum()), float(q[~occupied].sum() + other.outside))
 
 
 def wasserstein(a: Float[Array, " m"], b: Float[Array, " n"], quantiles: int = 1000) -> Float[Array, ""]:

@@ -83,19 +83,18 @@ def test_divergence_by_hand():
     np.testing.assert_allclose(a.density, [[1.0]])
     p = a._replace(density=np.array([[0.5, 0.5, 0.0]]), points=100)
     q = a._replace(density=np.array([[0.5, 0.0, 0.5]]), points=100)
-    found = joint_divergence(p, q)
-    np.testing.assert_allclose((found.kl, found.missed, found.invented), (0.0, 0.5, 0.5), atol=1e-15)
-    np.testing.assert_allclose(
-        joint_divergence(p, q._replace(density=np.array([[0.5, 0.0, 0.25]]))).kl, 0.5 * np.log(2)
-    )
+    found = joint_divergence(p, q)  # the empty bin counts as one point of a hundred
+    np.testing.assert_allclose((found.kl, found.missed, found.invented), (0.5 * np.log(50), 0.5, 0.5), rtol=1e-12)
+    half = joint_divergence(p, p._replace(density=np.array([[0.25, 0.75, 0.0]])))
+    np.testing.assert_allclose(half.kl, 0.5 * np.log(2) + 0.5 * np.log(2 / 3), rtol=1e-12)
 
 
 def test_distances_of_shifted_normals():
-    a = jax.random.normal(jax.random.key(0), (20_000, 3))
+    a = jax.random.normal(jax.random.key(0), (4000, 3))
     b = a + jnp.array([0.5, 0.0, 0.0])
     np.testing.assert_allclose(wasserstein(a[:, 0], b[:, 0]), 0.5, rtol=1e-6)  # a shift, exactly
-    # E |w_1| = 1/2 for a direction uniform on the sphere; 256 directions.
-    np.testing.assert_allclose(sliced_wasserstein(a, b, 256, key=jax.random.key(1)), 0.25, rtol=0.1)
+    # E |w_1| = 1/2 for a direction uniform on the sphere; 128 directions.
+    np.testing.assert_allclose(sliced_wasserstein(a, b, 128, key=jax.random.key(1)), 0.25, rtol=0.1)
     same = maximum_mean_discrepancy(a[:1000], a[1000:2000], 1.0)
     assert abs(same) < 5e-3 < maximum_mean_discrepancy(a[:1000], b[1000:2000], 1.0)
 
