@@ -22,7 +22,7 @@ from jaxsci.core.progress import progress
 from jaxsci.core.report import Report
 from jaxsci.core.rundir import Run
 from jaxsci.core.summary import Summary
-from jaxsci.dynamics.resolution import require_periodic, resolution_warning
+from jaxsci.dynamics.resolution import resolution_warning
 from jaxsci.emulators.stabilized_ode.linear import require_stable
 from jaxsci.emulators.stabilized_ode.model import StabilizedOde
 from jaxsci.emulators.stabilized_ode.storage import save_model
@@ -128,7 +128,6 @@ def _data(config: Config, key: jax.Array) -> Trajectories:
     settle = round(system.settle / system.dt)
     starts = system.starts(sizes.trajectories, key=key)
     u = trajectories_from(system.step(), starts, settle=settle, times=sizes.times)
-    require_periodic(u[:, -1])
     return Trajectories(u, system.dt, system.length)
 
 
@@ -149,7 +148,6 @@ def _trained(
     start = linear_start(variant, domain, inner[::stride], slope.reshape(inner.shape)[::stride])
     models = seeds(variant, domain, start, config.seeds, key=key)
     stages = config.training["dense" if variant.nonlinear == "mlp" else "local"]
-    shown = 0
     with progress(sum(stage.steps for stage in stages), f"training {name}") as bar:
         for number, stage in enumerate(stages):
             shown = 0
@@ -170,11 +168,12 @@ def _trained(
                     on_log=on_log,
                     checkpoints=checkpoints,
                 )
-    first = jax.tree.map(lambda leaf: leaf[0] if isinstance(leaf, jax.Array) else leaf, models)
     if variant.linear not in ("none", "fixed"):
-        require_stable(first.linear, domain.points, domain.length, domain.cut, name=f"models.{name}")
+        for seed in range(config.seeds):
+            learned = _seed(models, seed).linear
+            require_stable(learned, domain.points, domain.length, domain.cut, name=f"models.{name}, seed {seed}")
     if run.main:
-        save_model(run.checkpoint_directory / name / "model.npz", first, variant, domain)
+        save_model(run.checkpoint_directory / name / "model.npz", _seed(models, 0), variant, domain)
     return guarded(models, variant, domain)
 
 
@@ -200,5 +199,8 @@ def _judged(config: Config, run: Run, judge: Any, name: str, models: StabilizedO
 
 def _symbol(models: StabilizedOde, points: int) -> np.ndarray:
     """`lambda` of the first seed."""
-    first = jax.tree.map(lambda leaf: leaf[0] if isinstance(leaf, jax.Array) else leaf, models)
-    return np.asarray(first.linear.symbol(points, first.length))
+    return np.asarray(_seed(models, 0).linear.symbol(points, models.length))
+
+
+def _seed(models: StabilizedOde, number: int) -> StabilizedOde:
+    return jax.tree.map(lambda leaf: leaf[number] if isinstance(leaf, jax.Array) else leaf, models)
