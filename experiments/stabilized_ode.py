@@ -87,7 +87,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     notes = [warning] if (warning := resolution_warning(jnp.asarray(data.u[:, -1]), data.length)) else []
     for note in notes:
         print(f"warning: {note}")
-    judge = stabilized_ode_attractor if isinstance(system, KsSystem) else stabilized_ode_transient
+    judge: Any = stabilized_ode_attractor if isinstance(system, KsSystem) else stabilized_ode_transient
     truth = judge.truth(config, key=for_truth)
     slope = time_derivative(data.u, data.dt) if config.data.path is not None else system.slopes(data.u)
     prepared = snapshots(data.u, slope)

@@ -134,14 +134,14 @@ def _single(a: np.ndarray) -> Array:
 
 
 def _forecasts(models: StabilizedOde, config: "Config", truth: Truth) -> dict[str, np.ndarray]:
-    after, dt = truth.forecast[:, 1:], config.system.dt
-    ahead = np.asarray(forecasts(models, _single(truth.forecast[:, 0]), after.shape[1]))
+    after, dt = jnp.asarray(truth.forecast[:, 1:]), config.system.dt
+    ahead = forecasts(models, _single(truth.forecast[:, 0]), after.shape[1])
     return {
         "valid_time": np.asarray(valid_time(ahead, after, dt)),
         "valid_time_half": np.asarray(valid_time(ahead, after, dt, 0.5)),
         "correlation_time": np.asarray(correlation_time(ahead, after, dt)),
         "error": np.asarray(jnp.mean(jnp.minimum(relative_error(ahead, after), 10.0), axis=1)),
-        "example": ahead[0, 0],
+        "example": np.asarray(ahead[0, 0]),
     }
 
 

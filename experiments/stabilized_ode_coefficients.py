@@ -10,6 +10,7 @@ import numpy as np
 from jaxsci.assimilation.probabilistic_scores import crps_ensemble, ensemble_coverage
 from jaxsci.core.config import between, positive
 from jaxsci.core.report import Report
+from jaxsci.core.rollout import rollout
 from jaxsci.dynamics.attractor_statistics import joint_density, joint_divergence
 from jaxsci.dynamics.forecast_skill import valid_time
 from jaxsci.dynamics.lyapunov import gaps
@@ -58,14 +59,13 @@ def judge(
     ask, system = config.coefficients, config.system
     model = jax.tree.map(lambda leaf: leaf[0] if isinstance(leaf, jax.Array) else leaf, models)
     rom = SpectralRom(model, modes_above(model, system.points, ask.rom_rate), system.points)
-    starts, after = jnp.asarray(truth.forecast[:, 0]), truth.forecast[:, 1:]
+    starts, after = jnp.asarray(truth.forecast[:, 0]), jnp.asarray(truth.forecast[:, 1:])
     z = jax.vmap(rom.encode)(starts)
     step = rom.step_map(z[0])
 
     @jax.jit
     def reduced(z: jax.Array) -> jax.Array:
-        run = lambda z: jax.lax.scan(lambda v, _: (step(v),) * 2, z, None, length=after.shape[1])[1]  # noqa: E731
-        return jax.vmap(jax.vmap(rom.decode))(jax.vmap(run)(z))
+        return jax.vmap(jax.vmap(rom.decode))(jax.vmap(rollout(step, after.shape[1]))(z))
 
     ahead = reduced(z)
     half = np.asarray(ahead)[:, after.shape[1] // 2 :]

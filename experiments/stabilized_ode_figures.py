@@ -69,7 +69,7 @@ def spectra(
     k = wavenumbers(n, system.length)
     exact = np.zeros(n // 2 + 1)
     for p, c in enumerate(system.domain().symbol, start=1):
-        exact = exact + c * ((1j * k) ** p).real
+        exact = exact + c * np.real((1j * k) ** p)
     right.plot(modes, exact, color="black", linewidth=3, alpha=0.5, label="truth")
     for name, symbol in symbols.items():
         if np.any(symbol):

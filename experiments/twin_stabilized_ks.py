@@ -58,5 +58,5 @@ class StabilizedKsSystem(System, kind="stabilized_ks"):
         packaged = resources.files("jaxsci.emulators") / "data" / PACKAGED
         with resources.as_file(packaged) as file:
             model, domain = load_model(file if self.path is None else self.path)
-        require(np.isclose(self.dt, domain.dt), "dt", f"{domain.dt:g}, the step of the trained model", self.dt)
+        require(bool(np.isclose(self.dt, domain.dt)), "dt", f"{domain.dt:g}, the step of the trained model", self.dt)
         return model, domain

@@ -72,7 +72,7 @@ class System(NamedTuple):
     source: str
 
 
-def _ks(length: float, points: int) -> tuple:
+def _ks(length: float, points: int) -> tuple[Callable[[float], Callable], Callable[[jax.Array], Array]]:
     modes = round(5 * length / 22)
     return (lambda dt: KuramotoSivashinsky(length, dt, dealias=True)), (lambda key: long_waves(key, points, modes))
 

@@ -58,7 +58,7 @@ class PolynomialSymbol(LinearTerm):
         orders = range(1, self.coefficients.shape[-1] + 1)
         powers = np.stack([derivative_symbol(points, length, p) for p in orders], axis=1)
         c = highest(self.coefficients)
-        return jnp.asarray(powers.real) @ c + 1j * (jnp.asarray(powers.imag) @ c)
+        return jnp.asarray(np.real(powers)) @ c + 1j * (jnp.asarray(np.imag(powers)) @ c)
 
 
 class FreeSymbol(LinearTerm):
@@ -89,7 +89,7 @@ class FixedSymbol(LinearTerm):
         total = np.zeros(points // 2 + 1)
         for p, c in enumerate(self.coefficients, start=1):
             if c:
-                total = total + c * derivative_symbol(points, length, p).real
+                total = total + c * np.real(derivative_symbol(points, length, p))
         return jnp.asarray(total)
 
 
