@@ -92,12 +92,12 @@ def test_adaptive_solvers_agree_and_need_many_more_evaluations(settled):
     exact = StabilizedOde(kernel, Advection(), LENGTH, 0.25, substeps=32)
     end = exact(settled[0])
     counts = {}
-    for name in ("tsit5", "kencarp4"):
-        found, steps = jax.jit(lambda u, n=name: solve(exact.right_hand_side, u, 0.25, n, 1e-6))(settled[0])
-        np.testing.assert_allclose(found, end, atol=1e-4)  # the tolerance, over some dozen steps
-        counts[name] = int(steps)
-    assert 6 * counts["tsit5"] > 300  # stability, not accuracy, sets the step: exact propagation needs 4
-    assert counts["kencarp4"] < counts["tsit5"]
+    for name, tolerance in (("tsit5", 1e-3), ("tsit5", 1e-6), ("kencarp4", 1e-6)):
+        found, steps = jax.jit(lambda u, n=name, t=tolerance: solve(exact.right_hand_side, u, 0.25, n, t))(settled[0])
+        np.testing.assert_allclose(found, end, atol=10 * tolerance)  # of each of the steps that accuracy asks for
+        counts[name, tolerance] = int(steps)
+    # Stability, not accuracy, sets the explicit step: exact propagation needs 4 evaluations, these 6 a step.
+    assert min(counts["tsit5", 1e-3], counts["tsit5", 1e-6]) > 60
 
 
 def test_gradients_through_an_unrolled_trajectory_equal_differences(settled):
