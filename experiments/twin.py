@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import twin_systems  # noqa: F401  (its system joins the family)
+from experiments import twin_stabilized_ks, twin_systems  # noqa: F401  (their systems join the family)
 from experiments.settings import Settings
 from jaxsci.assimilation.methods import Method
 from jaxsci.assimilation.systems import System
@@ -61,7 +61,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     climate = None
     if config.climate == "independent":
         far = jax.random.fold_in(key, config.seeds)
-        climate = climatology(system.model(), system.start(), steps=CLIMATE_STEPS, spin_up=1000, key=far)
+        climate = climatology(system.truth(), system.start(), steps=CLIMATE_STEPS, spin_up=1000, key=far)
     experiment = twin_experiment(
         system.model(),
         config.method,
@@ -74,6 +74,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         missing=config.missing,
         dt=system.dt,
         verify_members=True,
+        truth_model=system.truth(),
     )
     keys = seed_keys(config.seeds, key=key)
     with progress(2, "twin") as steps:

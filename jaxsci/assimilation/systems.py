@@ -33,6 +33,10 @@ class System(Choice):
     def model(self) -> StepMap:
         raise NotImplementedError
 
+    def truth(self) -> StepMap:
+        """What makes the truth: the model itself, except where the model is a learned one."""
+        return self.model()
+
     def start(self) -> Background:
         """What truth and members are drawn from."""
         raise NotImplementedError

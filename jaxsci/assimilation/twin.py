@@ -126,8 +126,12 @@ def twin_experiment(
     missing: float = 0.0,
     dt: float = 1.0,
     verify_members: bool = False,
+    truth_model: StepMap | None = None,
 ) -> Callable[[PRNGKeyArray], Track]:
-    """One experiment as a pure function of its key; arguments as in `twin`."""
+    """One experiment as a pure function of its key; arguments as in `twin`.
+
+    `truth_model` makes the truth where the model of the method is not perfect; `None` is `model`.
+    """
     require(observe_every >= 1, "observe_every", "one model step or more", observe_every)
     require(cycles >= 1, "cycles", "one or more", cycles)
     require(0 <= missing < 1, "missing", "a share between 0 and 1", missing)
@@ -147,7 +151,7 @@ def twin_experiment(
     def experiment(key: PRNGKeyArray) -> Track:
         for_truth, for_noise, for_gaps, for_first, for_updates = jax.random.split(key, 5)
         first = start(jax.random.normal(for_truth, start.root.shape[1:], mean.dtype))
-        states = rollout(model, cycles * observe_every, include_initial=True)(first)
+        states = rollout(truth_model or model, cycles * observe_every, include_initial=True)(first)
         known = _climate_of(states) if climate is None else climate
         truth = states[::observe_every]
         errors = jax.random.normal(for_noise, (cycles, stations), mean.dtype)

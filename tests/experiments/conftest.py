@@ -119,11 +119,37 @@ TINY = {
         "max_iterations=3",
     ],
     "posterior": ["sites=6", "windows=1", "steps=2", "samples=40", "warmup=100"],
+    "benchmarks/lyapunov": [
+        "cases.ks22={starts: 2, duration: 5, transient: 100, exponents: 6, dt: 0.25}",
+        "cases.ks44={starts: 2, duration: 5, transient: 100, exponents: 2, dt: 0.25}",
+        "cases.l63={starts: 2, duration: 5, transient: 5, exponents: 3, dt: 0.01}",
+        "cases.l96={starts: 2, duration: 2, transient: 5, exponents: 2, dt: 0.05}",
+    ],
+    "benchmarks/stabilized_ode": ["trajectories=2", "times=20", "prepare=2", "batch=2", "rounds=1", "steps=1"],
+    "stabilized_ode": [
+        "variant=ours",
+        "seeds=2",
+        "data.trajectories=2",
+        "data.times=30",
+        "training.local=[{steps: 2, batch: 2, windows: 0}, {steps: 2, batch: 2, windows: 1}]",
+        "models.ours.width=4",
+        "attractor.forecast_starts=4",
+        "attractor.forecast_time=5",
+        "attractor.sample_starts=2",
+        "attractor.sample_time=20",
+        "attractor.exponents=2",
+        "attractor.exponent_time=5",
+        "attractor.horizon=40",
+        "coefficients.draws=2",
+        "coefficients.starts=2",
+        "coefficients.steps=1",
+        "coefficients.members=2",
+    ],
     "benchmarks/transformer_vs_torch": ["steps=1", "rounds=2", "torch_compile=false", "model.layers=1"],
 }
 
 # Experiments that need a peer which the tests do not install.
-NEEDS = {"benchmarks/transformer_vs_torch": "torch"}
+NEEDS = {"benchmarks/transformer_vs_torch": "torch", "benchmarks/stabilized_ode": "torchdiffeq"}
 
 
 class Outcome(NamedTuple):

@@ -79,6 +79,17 @@ METRICS = {
         "frontier_max_relative_error",
     },
     "benchmarks/transformer_vs_torch": {"tokens_per_second_ratio"},
+    "benchmarks/lyapunov": {
+        *(f"lambda1_{system}{end}" for system in ("ks22", "ks44", "l63", "l96") for end in ("", "_stderr")),
+        "dky_ks22",
+        "dky_ks22_stderr",
+    },
+    "benchmarks/stabilized_ode": {"throughput_ratio_diffrax", "throughput_ratio_torchdiffeq"},
+    "stabilized_ode": {
+        *(f"{metric}_ours" for metric in ("kl_over_floor", "lambda1", "valid_time", "bounded_fraction")),
+        "rom_valid_time",
+        "posterior_forecast_crps",
+    },
 }
 
 
