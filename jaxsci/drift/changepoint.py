@@ -179,10 +179,10 @@ def _read_out(
     """
     longest = len(log_mass) - 1
     oldest_best = jnp.where(keeps, past.oldest_best, past.best[-1])
-    oldest_start = jnp.where(keeps, past.oldest_start, time - longest)
+    oldest_start = jnp.where(keeps, past.oldest_start, time - longest)  # int32, as time is
     candidates = log_mass + past.best.at[-1].set(oldest_best)
     run = longest - jnp.argmax(candidates[::-1])
-    start = jnp.where(run == longest, oldest_start, time - run)
+    start = jnp.where(run == longest, oldest_start, time - run).astype(jnp.int32)
     best = jnp.concatenate([candidates[run][None], past.best[:-1]])
     return Readout(best, oldest_best, oldest_start), start
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+NEVER = -1e6
+
 
 class Hazard(eqx.Module):
     """Probability H that the run ends, in logarithms."""
@@ -30,6 +32,17 @@ class ConstantHazard(Hazard):
 
     def logits(self, runs, covariates):
         return jnp.full(runs.shape, -jnp.log(jnp.asarray(self.mean_run, runs.dtype) - 1))
+
+
+class RefractoryHazard(Hazard):
+    """As `ConstantHazard`, but a run of fewer than `least` points does not end: no segment is shorter."""
+
+    mean_run: Float[Array, ""] | float = 100.0
+    least: Float[Array, ""] | float = 10.0
+
+    def logits(self, runs, covariates):
+        constant = -jnp.log(jnp.asarray(self.mean_run, runs.dtype) - 1)
+        return jnp.where(runs + 1 >= self.least, constant, NEVER)  # the run has runs + 1 points when it ends
 
 
 class LogisticHazard(Hazard):
