@@ -18,16 +18,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxsci.core.config import between, positive
 from jaxsci.drift import matching
 from jaxsci.drift.changepoint import Bocpd, detect
 from jaxsci.drift.hazard import ConstantHazard
-from jaxsci.drift.performance import fit_gaussian_process, fit_network, fit_ridge
+from jaxsci.drift.performance import GaussianProcess, fit_gaussian_process, fit_network, fit_ridge
+from jaxsci.drift.performance.gaussian_process import GRID
 from jaxsci.drift.regimes import recall, remember
 from jaxsci.drift.rounds import standardise_by_start
 from jaxsci.drift.segments import Level
@@ -70,13 +72,9 @@ class Adapter:
         self.jobs, self.config, self.largest = jobs, config, largest
         self._kinds = len(jobs.kinds)
         self._log_mass = _run_lengths(jobs, config)
-        fits: dict[str, Callable] = {
-            "gaussian_process": fit_gaussian_process,
-            "ridge": fit_ridge,
-            "network": partial(fit_network, key=jax.random.key(seed)),
-        }
-        fit = fits[config.regressor]
-        self._predict = jax.jit(lambda x, y, weight, at: fit(x, y, weight)(at))
+        self._kernels: dict[int, Float[Array, "g 2"]] = {}
+        self._fit = eqx.filter_jit(_fitter(config, seed))
+        self._apply = eqx.filter_jit(lambda model, x: model(x))
         self._coral = jax.jit(matching.coral)
         self._affine = jax.jit(matching.affine_law)
         self._median = jax.jit(partial(matching.class_median, kinds=self._kinds))
@@ -90,7 +88,10 @@ class Adapter:
         """Candidates that use nothing new, for jobs `change` to `last`."""
         old = self._old(change)
         x = self._design(change)
-        mean, deviation = self._regress(x[old], self.jobs.performance[old], self.config.window, x[change:last])
+        model = self._regressor(x[old], self.jobs.performance[old], self.config.window, jnp.asarray(GRID))
+        if isinstance(model, GaussianProcess):
+            self._kernels[change] = jnp.stack([model.length, model.noise])[None]
+        mean, deviation = self._predict(model, x[change:last])
         medians = self._medians(old)
         return {"keep": mean, "keep_deviation": deviation, "keep_median": medians[self.jobs.kind[change:last]]}
 
@@ -111,9 +112,13 @@ class Adapter:
         pairs, weight = _padded(np.c_[keep[:labelled], y_new], self.largest)
         law = self._affine(pairs[:, 0], pairs[:, 1], weight)
         both = np.concatenate([x[old], x[new]])
-        moved_mean, moved_deviation = self._regress(both, np.r_[np.asarray(moved), y_new], size, at)
-        coral_mean, _ = self._regress(np.r_[coloured[:, :-1], x[new]], np.r_[coloured[:, -1], y_new], size, at)
-        retrained, _ = self._regress(x[new], y_new, self.largest, at)
+        # The kernel is that of the old jobs: choosing it anew for every few labels costs ten times as much.
+        kernel = self._kernels.get(change, jnp.asarray(GRID))
+        moved_model = self._regressor(both, np.r_[np.asarray(moved), y_new], size, kernel)
+        moved_mean, moved_deviation = self._predict(moved_model, at)
+        recoloured = np.r_[coloured[:, :-1], x[new]], np.r_[coloured[:, -1], y_new]
+        coral_mean, _ = self._predict(self._regressor(*recoloured, size, kernel), at)
+        retrained, _ = self._predict(self._regressor(x[new], y_new, self.largest, jnp.asarray(GRID)), at)
         return {
             "class_median": self._medians(new)[kind_at],
             "levels": self._levels(change + labelled)[kind_at],
@@ -171,13 +176,25 @@ class Adapter:
         b, wb = _padded(new, self.largest)
         return np.asarray(self._coral(a, wa, b, wb))[: len(old)]
 
-    def _regress(
-        self, x: Float[np.ndarray, "n f"], y: Float[np.ndarray, " n"], size: int, at: Float[np.ndarray, "m f"]
-    ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    def _regressor(self, x: Float[np.ndarray, "n f"], y: Float[np.ndarray, " n"], size: int, grid) -> PyTree:
         padded, weight = _padded(np.c_[x, y], size)
+        return self._fit(padded[:, :-1], padded[:, -1], weight, grid)
+
+    def _predict(
+        self, model: PyTree, at: Float[np.ndarray, "m f"]
+    ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         places, _ = _padded(at, _rounded(len(at)))
-        mean, deviation = self._predict(padded[:, :-1], padded[:, -1], weight, places)
+        mean, deviation = self._apply(model, places)
         return np.asarray(mean)[: len(at)], np.asarray(deviation)[: len(at)]
+
+
+def _fitter(config: AdaptationConfig, seed: int) -> Callable[..., PyTree]:
+    """The chosen regressor as `fit(x, y, weight, grid)`; the grid is for the kernel, which only one of them has."""
+    if config.regressor == "gaussian_process":
+        return lambda x, y, weight, grid: fit_gaussian_process(x, y, weight, grid=grid)
+    if config.regressor == "ridge":
+        return lambda x, y, weight, grid: fit_ridge(x, y, weight)
+    return lambda x, y, weight, grid: fit_network(x, y, weight, key=jax.random.key(seed))
 
 
 def _match(y_old, kind_old, weight_old, y_new, kind_new, weight_new, *, kinds: int) -> Float[Array, " n"]:

@@ -29,9 +29,7 @@ class Moments(NamedTuple):
     deviation: Float[Array, " k"]
 
 
-def class_moments(
-    y: Float[Array, " n"], kind: Int[Array, " n"], weight: Float[Array, " n"], *, kinds: int
-) -> Moments:
+def class_moments(y: Float[Array, " n"], kind: Int[Array, " n"], weight: Float[Array, " n"], *, kinds: int) -> Moments:
     """Weighted moments of each class; those of a class without samples are 0."""
 
     def total(values: Float[Array, " n"]) -> Float[Array, " k"]:

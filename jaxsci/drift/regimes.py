@@ -55,7 +55,9 @@ def recall(
         scores = -weight * (jnp.abs(y - level[kind]) / regimes.spread[kind] + jnp.log(2 * regimes.spread[kind]))
         return jax.ops.segment_sum(scores, kind, num_segments=kinds)
 
-    past = jnp.where(known, jax.vmap(fit)(levels) + jnp.log(1 - prior_new) - jnp.log(jnp.maximum(known.sum(axis=0), 1)), -jnp.inf)
+    past = jnp.where(
+        known, jax.vmap(fit)(levels) + jnp.log(1 - prior_new) - jnp.log(jnp.maximum(known.sum(axis=0), 1)), -jnp.inf
+    )
     width = regimes.spread * jnp.sqrt(2 * jnp.pi / jnp.maximum(count, 1.0))  # of the new level's posterior
     new = fit(median) + jnp.log(prior_new) + jnp.where(count > 0, jnp.log(jnp.minimum(width / RANGE, 1.0)), 0.0)
     share = jax.nn.softmax(jnp.concatenate([past, new[None]]), axis=0)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +12,8 @@ from jaxsci.drift.guard import Guard, prequential
 
 REFITS = (4, 8, 16, 32, 64, 128)  # labelled jobs at which candidates are fitted anew
 LEAST_TEST = 40  # jobs without which a median says little
+
+_prequential = eqx.filter_jit(prequential)
 
 
 class Frozen(NamedTuple):
@@ -65,13 +67,27 @@ def replay_change(
     jobs = adapter.jobs
     before = adapter.before(change, last)
     y, kind, count = jobs.performance[change:last], jobs.kind[change:last], last - change
+    size = max(labels) + horizon
     refits = [m for m in REFITS if m < count]
     fits = {m: adapter.after(change, m, last, before["keep"], earlier) for m in refits}
     track = {name: np.full(count, np.nan) for name in (*CANDIDATES, "adapt_moments_deviation")}
     for name in track:
         for m, until in zip(refits, [*refits[1:], count], strict=True):
-            track[name][m:until] = before[name] [m:until] if name in before else fits[m][name][m:until]
-    run = jax.jit(lambda p, learn: prequential(guard, p, jnp.asarray(y), jnp.asarray(kind), learn, kinds=len(jobs.kinds)))
+            track[name][m:until] = before[name][m:until] if name in before else fits[m][name][m:until]
+
+    def run(predictions: dict[str, np.ndarray], told: int) -> tuple[np.ndarray, np.ndarray]:
+        """The guard over all jobs, shown the values of the first `told`; padded, so that it is compiled once."""
+        padding = max(size - count, 0)
+        stacked = np.stack([predictions[name] for name in trusted], axis=1)
+        answer, weights = _prequential(
+            guard,
+            jnp.asarray(np.pad(stacked, ((0, padding), (0, 0)), constant_values=np.nan)),
+            jnp.asarray(np.pad(y, (0, padding))),
+            jnp.asarray(np.pad(kind, (0, padding))),
+            jnp.arange(count + padding) < told,
+            kinds=len(jobs.kinds),
+        )
+        return np.asarray(answer)[:count], np.asarray(weights)[:count]
 
     frozen = []
     for n in labels:
@@ -79,22 +95,17 @@ def replay_change(
         if n not in fits or end - n < LEAST_TEST:
             continue
         mixed = {c: np.r_[track[c][:n], (before[c] if c in before else fits[n][c])[n:]] for c in CANDIDATES}
-        answer, weights = run(_stack(mixed, trusted), jnp.arange(count) < n)
-        mixed["guard"] = np.asarray(answer)
+        mixed["guard"], weights = run(mixed, n)
         error = {c: float(np.median(relative_error(p[n:end], y[n:end]))) for c, p in mixed.items()}
         frozen.append(Frozen(n, end - n, error, _mean_weights(trusted, weights[n:end])))
 
     start = min(16, count // 2)
-    answer, weights = run(_stack(track, trusted), jnp.ones(count, bool))
-    predictions = {**{c: track[c] for c in CANDIDATES}, "guard": np.asarray(answer)}
+    answer, weights = run(track, count)
+    predictions = {**{c: track[c] for c in CANDIDATES}, "guard": answer}
     error = {c: float(np.median(relative_error(p[start:], y[start:]))) for c, p in predictions.items()}
     inside = np.abs(track["adapt_moments"] - y)[start:] < 1.645 * track["adapt_moments_deviation"][start:]
-    return Replay(change, last, tuple(frozen), error, predictions, np.asarray(weights), float(inside.mean()))
+    return Replay(change, last, tuple(frozen), error, predictions, weights, float(inside.mean()))
 
 
-def _stack(predictions: dict[str, np.ndarray], names: tuple[str, ...]) -> jax.Array:
-    return jnp.stack([jnp.asarray(predictions[name]) for name in names], axis=1)
-
-
-def _mean_weights(names: tuple[str, ...], weights: jax.Array) -> dict[str, float]:
-    return dict(zip(names, np.asarray(weights.mean(axis=0)).tolist(), strict=True))
+def _mean_weights(names: tuple[str, ...], weights: np.ndarray) -> dict[str, float]:
+    return dict(zip(names, weights.mean(axis=0).tolist(), strict=True))

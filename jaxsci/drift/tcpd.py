@@ -87,7 +87,9 @@ def _read_series(file: Path) -> Series:
         name, length, index = str(content["name"]), int(content["n_obs"]), content["time"]["index"]
         raw = [dimension["raw"] for dimension in content["series"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file}: expected name, n_obs, time.index and series[].raw, missing or wrong: {error}") from None
+        raise DataError(
+            f"{file}: expected name, n_obs, time.index and series[].raw, missing or wrong: {error}"
+        ) from None
     if not raw or any(len(column) != length for column in raw) or len(index) != length:
         sizes = ", ".join(str(len(column)) for column in raw)
         raise DataError(f"{file}: expected {length} values (n_obs) in every dimension and time index, got {sizes}")

@@ -191,7 +191,9 @@ def _good(when: np.ndarray, value: np.ndarray, target: str, notes: list[str]) ->
         }
     for what, rows in kinds.items():
         if rows.any():
-            notes.append(f"{rows.sum()} jobs with {what}, the first in row {np.flatnonzero(rows)[0] + 1}, are set aside")
+            notes.append(
+                f"{rows.sum()} jobs with {what}, the first in row {np.flatnonzero(rows)[0] + 1}, are set aside"
+            )
     return ~np.any(list(kinds.values()), axis=0)
 
 
@@ -216,9 +218,9 @@ def _choose(groups: np.ndarray, whole: np.ndarray, processes: int | None, file_s
 
 def _kinds(table: _Table) -> list[str]:
     """Application x direction x layout: file-per-process when the files are a multiple of the processes, or nearly."""
-    columns = {
-        name: table.numbers(f"darshan_biggest_{name}") for name in ("write_api_bytes", "read_api_bytes")
-    } | {name: table.numbers(f"darshan_biggest_{name}") for name in ("write_api_files", "read_api_files")}
+    columns = {name: table.numbers(f"darshan_biggest_{name}") for name in ("write_api_bytes", "read_api_bytes")} | {
+        name: table.numbers(f"darshan_biggest_{name}") for name in ("write_api_files", "read_api_files")
+    }
     processes = table.numbers("darshan_nprocs")
     names = []
     for i, application in enumerate(table.text("darshan_app")):

@@ -1,4 +1,4 @@
-"""Other detectors behind the same door: `init()`, `update(state, x) -> (state, Verdict)`; and PELT, which is offline."""
+"""Other detectors behind the same door, `init()` and `update(state, x) -> (state, Verdict)`; and PELT, offline."""
 
 from jaxsci.drift.detectors.adwin import Adwin as Adwin
 from jaxsci.drift.detectors.kswin import Kswin as Kswin

@@ -24,9 +24,7 @@ def pelt(x: Float[np.ndarray, "t d"], *, penalty: float, least: int = 1) -> list
     return found[::-1]
 
 
-def optimal_starts(
-    x: Float[Array, "t d"], penalty: Float[Array, ""] | float, least: int
-) -> Int[Array, " t"]:
+def optimal_starts(x: Float[Array, "t d"], penalty: Float[Array, ""] | float, least: int) -> Int[Array, " t"]:
     """For each t, the start of the last segment of the best partition of the first t + 1 points. O(t^2)."""
     length = len(x)
     zero = jnp.zeros((1, x.shape[1]), x.dtype)

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
-LENGTHS = (1.5, 3.0, 6.0)  # in units of the (standardised) features
-NOISES = (0.05, 0.2, 0.6)  # share of the variance of y that the features do not explain
+# Kernel length in units of the (standardised) features; noise as a share of the variance of y.
+GRID = tuple((length, noise) for length in (1.5, 3.0, 6.0) for noise in (0.05, 0.2, 0.6))
 
 
 class GaussianProcess(NamedTuple):
@@ -34,12 +34,12 @@ def fit_gaussian_process(
     y: Float[Array, " n"],
     weight: Float[Array, " n"],
     *,
-    lengths: tuple[float, ...] = LENGTHS,
-    noises: tuple[float, ...] = NOISES,
+    grid: Float[ArrayLike, "g 2"] = GRID,
 ) -> GaussianProcess:
     """Squared-exponential kernel of unit variance on standardised y; a sample of weight w has noise variance 1/w.
 
-    Samples of weight 0 count for nothing (padding). O(n^3) for each entry of the grid.
+    Samples of weight 0 count for nothing (padding). `grid` holds the (length, noise) pairs to choose from by evidence;
+    O(n^3) for each, and a single one is taken as it is.
     """
     total = jnp.maximum(weight.sum(), 1e-12)
     centre = weight @ y / total
@@ -54,11 +54,11 @@ def fit_gaussian_process(
         evidence = -0.5 * target @ coefficients - counted.sum()
         return GaussianProcess(x, factor, coefficients, centre, scale, length, noise, evidence)
 
-    grid = [(length, noise) for length in lengths for noise in noises]
     settings = jnp.asarray(grid, x.dtype)
-    # One after another: nine factors at a time would need nine times the memory and be no faster.
-    evidence = jax.lax.map(lambda s: fit(s[0], s[1]).log_evidence, settings)
-    best = settings[jnp.argmax(evidence)]
+    best = settings[0]
+    if len(settings) > 1:
+        # One after another: many factors at a time would need as many times the memory and be no faster.
+        best = settings[jnp.argmax(jax.lax.map(lambda s: fit(s[0], s[1]).log_evidence, settings))]
     return fit(best[0], best[1])
 
 

@@ -114,19 +114,20 @@ class Autoregressive(Regression):
     """AR(p): a point is regressed on the `inputs` points before it, whichever segment they belong to.
 
     The prior mean of the first lag's coefficient is `persistence`. A missing value is replaced, as a lag, by the last
-    one known.
+    one known; lags before the first known value, by that value.
     """
 
     inputs: int = eqx.field(static=True, default=1)
     persistence: Float[Array, ""] | float = 0.0
 
     def memory(self):
-        return jnp.zeros(self.inputs)
+        return jnp.full(self.inputs, jnp.nan)
 
     def observe(self, memory, x, known):
-        last = jnp.where(known[0], x[0], memory[0])
-        recent = jnp.concatenate([last[None], memory[:-1]]).astype(memory.dtype)
-        return recent, jnp.concatenate([memory.astype(x.dtype), x[:1]])
+        lags = jnp.where(jnp.isnan(memory) & known[0], x[0], memory).astype(memory.dtype)
+        last = jnp.where(known[0], x[0], lags[0]).astype(memory.dtype)
+        safe = jnp.where(jnp.isnan(lags), 0.0, lags)  # no value is known yet, so this point counts for nothing
+        return jnp.concatenate([last[None], lags[:-1]]), jnp.concatenate([safe.astype(x.dtype), x[:1]])
 
     def prior_mean(self):
         return jnp.zeros(self.inputs + 1).at[1].set(self.persistence)
