@@ -71,7 +71,7 @@ class Adapter:
     def __init__(self, jobs: Jobs, config: AdaptationConfig, *, largest: int, seed: int = 0):
         self.jobs, self.config, self.largest = jobs, config, largest
         self._kinds = len(jobs.kinds)
-        self._log_mass = _run_lengths(jobs, config)
+        self._log_mass = np.asarray(_run_lengths(jobs, config))
         self._kernels: dict[int, Float[Array, "g 2"]] = {}
         self._fit = eqx.filter_jit(_fitter(config, seed))
         self._apply = eqx.filter_jit(lambda model, x: model(x))
@@ -107,14 +107,14 @@ class Adapter:
         at, kind_at = x[change:last], kind[change:last]
         y_old, y_new = jobs.performance[old], jobs.performance[new]
         size = self.config.window + self.largest
-        moved = self._match(*self._labels(old), *self._labels(new))[: len(y_old)]
+        moved = np.asarray(self._match(*self._labels(old), *self._labels(new)))[: len(y_old)]
         coloured = self._recolour(np.c_[x[old], y_old], np.c_[x[new], y_new])
         pairs, weight = _padded(np.c_[keep[:labelled], y_new], self.largest)
-        law = self._affine(pairs[:, 0], pairs[:, 1], weight)
+        law = jax.device_get(self._affine(pairs[:, 0], pairs[:, 1], weight))
         both = np.concatenate([x[old], x[new]])
         # The kernel is that of the old jobs: choosing it anew for every few labels costs ten times as much.
         kernel = self._kernels.get(change, jnp.asarray(GRID))
-        moved_model = self._regressor(both, np.r_[np.asarray(moved), y_new], size, kernel)
+        moved_model = self._regressor(both, np.r_[moved, y_new], size, kernel)
         moved_mean, moved_deviation = self._predict(moved_model, at)
         recoloured = np.r_[coloured[:, :-1], x[new]], np.r_[coloured[:, -1], y_new]
         coral_mean, _ = self._predict(self._regressor(*recoloured, size, kernel), at)
@@ -126,7 +126,7 @@ class Adapter:
             "adapt_moments": moved_mean,
             "adapt_moments_deviation": moved_deviation,
             "adapt_coral": coral_mean,
-            "adapt_affine": np.asarray(law(jnp.asarray(keep))[0]),
+            "adapt_affine": law.coefficients[0] + law.coefficients[1] * keep,
             "retrain": retrained,
         }
 
@@ -149,11 +149,11 @@ class Adapter:
         for k in range(self._kinds):
             values = self.jobs.performance[:known][self.jobs.kind[:known] == k]
             if len(values):
-                since = self._since(self._log_mass[k, len(values) - 1])
-                latest = values[-LATEST:]
-                padded, there = _padded(latest[:, None], LATEST)
-                weight = there.at[: len(latest)].set(since[LATEST - len(latest) :] + 1e-9)
-                levels[k] = self._one_median(padded[:, 0], weight)
+                latest, since = values[-LATEST:], np.asarray(self._since(self._log_mass[k, len(values) - 1]))
+                padded, weight = np.zeros(LATEST), np.zeros(LATEST)
+                padded[-len(latest) :] = latest
+                weight[-len(latest) :] = since[-len(latest) :] + 1e-9
+                levels[k] = self._one_median(padded, weight)
         return levels
 
     def _recalled(self, change: int, labelled: int, earlier: list[int]) -> Float[np.ndarray, " k"]:
@@ -161,11 +161,11 @@ class Adapter:
         y, kind, weight = self._labels(slice(0, change))
         earlier = earlier[-MEMORY:]
         regime = np.searchsorted(np.asarray(earlier, int), np.arange(len(y)), side="right")
-        past = self._remember(y, kind, weight, jnp.asarray(np.minimum(regime, len(earlier))))
+        past = self._remember(y, kind, weight, np.minimum(regime, len(earlier)))
         new = self._labels(slice(change, change + labelled))
         return np.asarray(self._recall(past, *new).level)
 
-    def _labels(self, span: slice) -> tuple[Float[Array, " n"], Int[Array, " n"], Float[Array, " n"]]:
+    def _labels(self, span: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Values and kinds of a span of jobs, padded; and weights that are 0 on the padding."""
         pair = np.c_[self.jobs.performance[span], self.jobs.kind[span]]
         rows, weight = _padded(pair, _rounded(len(pair)))
@@ -203,12 +203,14 @@ def _match(y_old, kind_old, weight_old, y_new, kind_new, weight_new, *, kinds: i
     return matching.match_moments(y_old, kind_old, old, new)
 
 
-def _padded(rows: Float[np.ndarray, "n d"], size: int) -> tuple[Float[Array, "size d"], Float[Array, " size"]]:
-    """Rows of zeros up to `size`, and weights of 1 for the real ones."""
+def _padded(
+    rows: Float[np.ndarray, "n d"], size: int
+) -> tuple[Float[np.ndarray, "size d"], Float[np.ndarray, " size"]]:
+    """Rows of zeros up to `size`, and weights of 1 for the real ones. NumPy: shapes vary, and JAX would compile each."""
     size = max(size, len(rows))
     weight = np.zeros(size)
     weight[: len(rows)] = 1
-    return jnp.asarray(np.concatenate([rows, np.zeros((size - len(rows), rows.shape[1]))])), jnp.asarray(weight)
+    return np.concatenate([rows, np.zeros((size - len(rows), rows.shape[1]))]), weight
 
 
 def _rounded(count: int) -> int:

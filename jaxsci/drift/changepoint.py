@@ -24,6 +24,7 @@ from jaxsci.drift.hazard import ConstantHazard, Hazard
 from jaxsci.drift.segments.segment import Segment
 
 DEAD = -1e30  # the logarithm of nothing; minus infinity would make gradients NaN
+BLOCK = 16
 LOG_TINY = float(np.log(np.finfo(np.float64).tiny))  # -708.396, where the reference implementation floors
 
 
@@ -106,27 +107,27 @@ class Bocpd(eqx.Module):
         memory, z = self.segment.observe(state.memory, x, known)
         scores, taken = jax.vmap(lambda s: self.segment.step(s, z, known))(state.statistics)
 
-        alive = self._alive(state.log_mass)
+        mass = jnp.exp(state.log_mass)
+        alive = (_tails(mass) >= self.truncation) & (state.log_mass > DEAD / 2)
         joint = jnp.where(alive, jnp.maximum(state.log_mass + jnp.where(alive, scores, 0.0), self.floor), DEAD)
         runs = jnp.arange(self.capacity + 1, dtype=x.dtype)
         log_end, log_go_on = self.hazard.log_probabilities(runs, covariates)
-        ended, grown = _log_sum(joint + log_end), jnp.where(alive, joint + log_go_on, DEAD)
-        log_mass = jnp.concatenate([ended[None], grown[:-1]])
-        log_mass = log_mass.at[-1].set(jnp.logaddexp(log_mass[-1], grown[-1]))  # the last cell absorbs
-        total = _log_sum(log_mass)
-        log_mass = jnp.where(log_mass > DEAD / 2, log_mass - total, DEAD)
+        # One exponential serves both sums: all ended and grown runs together are all joints, as H + (1 - H) = 1.
+        largest = jax.lax.stop_gradient(joint.max())
+        relative = jnp.exp(joint - largest)
+        total = largest + jnp.log(relative.sum())
+        ended = largest + jnp.log((relative * jnp.exp(log_end)).sum()) - total
+        grown = jnp.where(alive, joint + log_go_on - total, DEAD)
+        last = jnp.logaddexp(grown[-2], grown[-1])  # the last cell absorbs
+        log_mass = jnp.concatenate([ended[None], grown[:-2], last[None]])
 
         empty = self.segment.empty()
         statistics = jax.tree.map(lambda new, old: jnp.concatenate([new[None], old[:-1]]), empty, taken)
-        log_past = _log_sum(jnp.where(alive, state.log_mass, DEAD))
+        log_past = jnp.log(jnp.where(alive, mass, 0.0).sum())
         keeps = grown[-1] > grown[-2]
         readout, start = _read_out(state.readout, log_mass, keeps, state.time + 1)
         state = State(log_mass, statistics, memory, readout, state.time + 1)
         return state, Info(total - log_past, start, log_mass)
-
-    def _alive(self, log_mass: Float[Array, " r"]) -> Bool[Array, " r"]:
-        tail = jnp.cumsum(jnp.exp(log_mass)[::-1])[::-1]
-        return (tail >= self.truncation) & (log_mass > DEAD / 2)
 
 
 def detect(
@@ -181,12 +182,17 @@ def _read_out(
     oldest_best = jnp.where(keeps, past.oldest_best, past.best[-1])
     oldest_start = jnp.where(keeps, past.oldest_start, time - longest)  # int32, as time is
     candidates = log_mass + past.best.at[-1].set(oldest_best)
-    run = longest - jnp.argmax(candidates[::-1])
+    top = candidates.max()
+    run = jnp.where(candidates == top, jnp.arange(longest + 1), 0).max()  # the longest; an argmax does not vectorise
     start = jnp.where(run == longest, oldest_start, time - run).astype(jnp.int32)
-    best = jnp.concatenate([candidates[run][None], past.best[:-1]])
+    best = jnp.concatenate([top[None], past.best[:-1]])
     return Readout(best, oldest_best, oldest_start), start
 
 
-def _log_sum(values: Float[Array, " r"]) -> Float[Array, ""]:
-    largest = jax.lax.stop_gradient(values.max())
-    return largest + jnp.log(jnp.exp(values - largest).sum())
+def _tails(mass: Float[Array, " r"]) -> Float[Array, " r"]:
+    """sum of mass[r:] for every r. In blocks of BLOCK: a cumulative sum takes a pass over memory for each doubling."""
+    cells = len(mass)
+    blocks = jnp.pad(mass, (0, -cells % BLOCK)).reshape(-1, BLOCK)
+    inside = jax.lax.cumsum(blocks, axis=1, reverse=True)
+    behind = jax.lax.cumsum(inside[:, 0], reverse=True) - inside[:, 0]
+    return (inside + behind[:, None]).reshape(-1)[:cells]

@@ -127,7 +127,9 @@ def test_a_constant_series_has_no_change(x64):
     assert bool(jnp.isfinite(evidence).all()) and segment_starts(np.asarray(start)) == [0]
 
 
-@pytest.mark.parametrize("segment", [Gaussian(), Level(degrees=4.0), Autoregressive(), Wishart(1)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "segment", [Gaussian(), Level(degrees=4.0), Autoregressive(), Wishart(1)], ids=lambda s: type(s).__name__
+)
 def test_gradients_of_the_evidence_with_truncation_on(x64, step_series, segment):
     """Automatic derivatives in the hazard and every prior parameter against central differences."""
     x = jnp.asarray(step_series[30:70] / 5)

@@ -32,7 +32,9 @@ def values():
 def test_gaussian_is_the_closed_form_marginal(x64, values):
     segment = Gaussian(kappa=0.5, alpha=1.5, beta=0.7)
     scores, _ = run(segment, jnp.asarray(values)[:, None])
-    np.testing.assert_allclose(scores.sum(), marginal_t(np.ones((12, 1)), values, np.eye(1) / 0.5, 1.5, 0.7), rtol=1e-11)
+    np.testing.assert_allclose(
+        scores.sum(), marginal_t(np.ones((12, 1)), values, np.eye(1) / 0.5, 1.5, 0.7), rtol=1e-11
+    )
 
 
 def test_the_table_changes_nothing(x64, values):

@@ -100,11 +100,30 @@ TINY = {
         "repeats=1",
     ],
     "benchmarks/plan_truth": [],
+    "drift": [
+        "dates=['2017-08-10']",
+        "labels=[16]",
+        "horizon=60",
+        "adaptation.regressor=ridge",
+        "detector.capacity=32",
+    ],
+    "benchmarks/changepoints": ["grid.mean_run=[1e4]", "grid.lag_precision=[10]", "grid.alpha=[2]", "grid.noise=[0.3]"],
+    "benchmarks/changepoint_speed": [
+        "series=4",
+        "steps=50",
+        "capacity=16",
+        "peer_series=1",
+        "rounds=2",
+        "stream_steps=100",
+    ],
     "benchmarks/transformer_vs_torch": ["steps=1", "rounds=2", "torch_compile=false", "model.layers=1"],
 }
 
 # Experiments that need a peer which the tests do not install.
-NEEDS = {"benchmarks/transformer_vs_torch": "torch"}
+NEEDS = {
+    "benchmarks/transformer_vs_torch": "torch",
+    "benchmarks/changepoint_speed": "bayesian_changepoint_detection",
+}
 
 
 class Outcome(NamedTuple):

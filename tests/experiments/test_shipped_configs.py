@@ -75,6 +75,23 @@ METRICS = {
         "frontier_max_relative_error",
     },
     "benchmarks/transformer_vs_torch": {"tokens_per_second_ratio"},
+    "drift": {
+        "drifts",
+        "median_error_static",
+        "median_error_adapted",
+        "median_error_class_median",
+        "worst_regret_of_guard",
+    },
+    "benchmarks/changepoints": {
+        "f1_parity",
+        "cover_parity",
+        "f1_ours",
+        "cover_ours",
+        "f1_zero",
+        "cover_zero",
+        "identical_locations",
+    },
+    "benchmarks/changepoint_speed": {"series_steps_ratio"},
 }
 
 
