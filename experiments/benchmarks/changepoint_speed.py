@@ -139,7 +139,7 @@ def _disagreement(detector: Bocpd, peer, data: np.ndarray, config: Config) -> fl
 
 def _stream(detector: Bocpd, config: Config) -> dict[str, float]:
     detector = detector.prepare()
-    update = jax.jit(detector.update)
+    update = jax.jit(lambda state, x: detector.update(state, x))
     rng = np.random.default_rng(config.seed)
     points = jnp.asarray(rng.standard_normal((config.stream_steps, 1)), jnp.float32)
     rows = list(points[:1000])  # the same thousand again and again: their copies on the device are not the state

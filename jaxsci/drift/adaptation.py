@@ -22,7 +22,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from jaxsci.core.config import between, positive
 from jaxsci.drift import matching
@@ -206,7 +206,7 @@ def _match(y_old, kind_old, weight_old, y_new, kind_new, weight_new, *, kinds: i
 def _padded(
     rows: Float[np.ndarray, "n d"], size: int
 ) -> tuple[Float[np.ndarray, "size d"], Float[np.ndarray, " size"]]:
-    """Rows of zeros up to `size`, and weights of 1 for the real ones. NumPy: shapes vary, and JAX would compile each."""
+    """Rows of zeros up to `size`, and weights of 1 for the real ones; in NumPy, as JAX would compile every shape."""
     size = max(size, len(rows))
     weight = np.zeros(size)
     weight[: len(rows)] = 1

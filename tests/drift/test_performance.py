@@ -49,7 +49,7 @@ def test_a_weight_of_two_is_a_sample_seen_twice(x64, sample):
 
 
 def test_ninety_percent_intervals_cover_ninety_percent(x64):
-    """Draws of y from the linear model itself; 4,000 test points, so a standard error of 0.5 %, and the prior's bias."""
+    """Draws of y from the linear model itself; 4,000 test points: a standard error of 0.5 %, and the prior's bias."""
     rng = np.random.default_rng(1)
     x = rng.standard_normal((4200, 4))
     y = x @ np.array([1.0, -2.0, 0.5, 0.0]) + 0.5 * rng.standard_normal(4200)

@@ -17,7 +17,7 @@ def test_the_zero_detector_scores_what_is_published():
 
 def test_f1_by_hand():
     marks = {"a": [10, 50], "b": [12]}
-    # Together {0, 10, 12, 50}; 11 is within the margin of both 10 and 12 but is used once, so 0, one of them and 50 hit.
+    # Together {0, 10, 12, 50}; 11 is near both 10 and 12 but is used once, so 0, one of them and 50 are hits.
     found = [11, 47]
     precision, recall = 3 / 3, (3 / 3 + 2 / 2) / 2
     assert f1(marks, found) == pytest.approx(2 * precision * recall / (precision + recall))

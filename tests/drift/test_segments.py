@@ -130,8 +130,10 @@ def test_a_missing_coordinate_leaves_the_others_alone(x64, values):
     segment = Independent(Gaussian(), 2)
     pairs = jnp.asarray(np.c_[values, values[::-1]])
     statistics = segment.empty()
-    for z in pairs:
-        score, statistics = segment.step(statistics, z, jnp.array([True, False]))
+    known = jnp.array([True, False])
+    for x in pairs:
+        _, z = segment.observe(segment.memory(), x, known)
+        score, statistics = segment.step(statistics, z, known)
     alone, expected = run(Gaussian(), jnp.asarray(values)[:, None])
     np.testing.assert_allclose(score, alone[-1], rtol=1e-12)
     np.testing.assert_allclose(statistics.mean[0], expected.mean, rtol=1e-12)
