@@ -31,7 +31,7 @@ WORDS = {
 }
 
 
-def day(seconds: float) -> str:
+def day(seconds: float | np.ndarray) -> str:
     return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%d")
 
 

@@ -61,9 +61,8 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         trials = segment_all(standard, [one.known for one in series], [*settings, DEFAULT])
         seconds["grid"] = time.perf_counter() - begin
         bar.update(stage=f"{len(settings)} settings")
-        scores = np.array(
-            [[sum(_scores(collection, i, trial[i], config)) for i in range(len(series))] for trial in trials]
-        )
+        everywhere = range(len(series))
+        scores = np.array([[sum(_score(collection, i, trial[i], config)) for i in everywhere] for trial in trials])
         chosen = leave_one_out(settings, scores[:-1]) if len(series) > 1 else [choose(settings, scores[:-1])]
         found["ours"] = [trials[s][i] for i, s in enumerate(chosen)]
         found["ours_fixed"] = trials[-1]
@@ -74,14 +73,15 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         found |= _ruptures(standard, complete)
         bar.update(stage="peers")
     table = {
-        name: [_scores(collection, i, where, config) for i, where in enumerate(rows)] for name, rows in found.items()
+        name: [None if where is None else _score(collection, i, where, config) for i, where in enumerate(rows)]
+        for name, rows in found.items()
     }
     names = [one.name for one in series]
     # Where nothing is published, all complete series count.
     published = [bool(collection.published.get(name, {}).get("bocpd_default_f1")) for name in names]
     counted = [i for i, name in enumerate(names) if (published[i] if any(published) else complete[i])]
     for i in range(len(series)):
-        here = {method: rows[i] for method, rows in table.items() if rows[i] is not None}
+        here = {method: pair for method, rows in table.items() if (pair := rows[i]) is not None}
         run.log({f"{key}_{m}": pair[k] for m, pair in here.items() for k, key in enumerate(("f1", "cover"))}, i)
     metrics = _metrics(collection, table, found, counted)
     metrics |= _interval(config, table, counted)
@@ -90,9 +90,8 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     return summary, pages.report(run, collection, table, found, counted, picked, summary)
 
 
-def _scores(collection: Collection, i: int, found: list[int] | None, config: Config) -> tuple[float, float] | None:
-    if found is None:
-        return None
+def _score(collection: Collection, i: int, found: list[int], config: Config) -> tuple[float, float]:
+    """F1 and covering of a segmentation of series i."""
     one = collection.series[i]
     marks = collection.annotations[one.name]
     return f1(marks, found, config.margin), covering(marks, found, len(one.values))

@@ -38,7 +38,7 @@ def report(
         "Where do detectors see changes, and how well does that agree with five annotators of each series?",
     )
     m = summary.metrics
-    rows = [(words, m.get(f"f1_{k}"), m.get(f"cover_{k}")) for k, words in METHODS.items() if f"f1_{k}" in m]
+    rows = [(words, m[f"f1_{k}"], m[f"cover_{k}"]) for k, words in METHODS.items() if f"f1_{k}" in m]
     rows += [
         (words, m[f"f1_published_{k}"], m[f"cover_published_{k}"])
         for k, words in PUBLISHED.items()

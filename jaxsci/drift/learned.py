@@ -59,7 +59,7 @@ DEFAULT = Setting(
 
 
 def segment_all(
-    values: Sequence[Float[np.ndarray, "t d"]],
+    values: Sequence[Float[np.ndarray, "_ _"]],
     known: Sequence[np.ndarray],
     settings: Sequence[Mapping[str, float]],
     *,

@@ -18,7 +18,7 @@ def reference_detector(dimensions: int, capacity: int) -> Bocpd:
     return Bocpd(Independent(Gaussian(), dimensions), ConstantHazard(100.0), capacity=capacity)
 
 
-def reference_segmentations(values: Sequence[Float[np.ndarray, "t d"]], *, bucket: int = 128) -> list[list[int]]:
+def reference_segmentations(values: Sequence[Float[np.ndarray, "_ _"]], *, bucket: int = 128) -> list[list[int]]:
     """The offline read-out for each standardised series, which must be complete: ocp refuses missing values.
 
     Exact: the capacity is the length. Series are padded to multiples of `bucket` points, and those of one padded shape

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -80,10 +81,10 @@ def replay_change(
         stacked = np.stack([predictions[name] for name in trusted], axis=1)
         answer, weights = _prequential(
             guard,
-            np.pad(stacked, ((0, padding), (0, 0)), constant_values=np.nan),
-            np.pad(y, (0, padding)),
-            np.pad(kind, (0, padding)),
-            np.arange(count + padding) < told,
+            jnp.asarray(np.pad(stacked, ((0, padding), (0, 0)), constant_values=np.nan)),
+            jnp.asarray(np.pad(y, (0, padding))),
+            jnp.asarray(np.pad(kind, (0, padding))),
+            jnp.asarray(np.arange(count + padding) < told),
             kinds=len(jobs.kinds),
         )
         return np.asarray(answer)[:count], np.asarray(weights)[:count]

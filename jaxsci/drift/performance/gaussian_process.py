@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 # Kernel length in units of the (standardised) features; noise as a share of the variance of y.
-GRID = tuple((length, noise) for length in (1.5, 3.0, 6.0) for noise in (0.05, 0.2, 0.6))
+GRID = np.array([(length, noise) for length in (1.5, 3.0, 6.0) for noise in (0.05, 0.2, 0.6)])
 
 
 class GaussianProcess(NamedTuple):
