@@ -74,7 +74,15 @@ class DetectorConfig:
 class GuardConfig:
     """Settings of `jaxsci.drift.guard.Guard`, and the candidates it may listen to."""
 
-    candidates: tuple[str, ...] = ("keep", "keep_median", "class_median", "levels", "adapt_moments", "retrain")
+    candidates: tuple[str, ...] = (
+        "keep",
+        "keep_median",
+        "class_median",
+        "levels",
+        "recall",
+        "adapt_moments",
+        "retrain",
+    )
     rate: float = 5.0
     kind_memory: float = 0.8
     memory: float = 0.97

@@ -96,7 +96,7 @@ def report(
             )
             for r in replays
         ],
-        caption="Regret: the guard's error over that of the best candidate in hindsight, less 1.",
+        caption="Regret: the guard's error over that of the best of its candidates in hindsight, less 1.",
     )
     page.table("By kind: median relative error in % after all changes", *_by_kind(jobs, replays))
     return page
@@ -143,7 +143,8 @@ def series(jobs: Jobs, rounds: Rounds, starts: np.ndarray) -> Figure:
 def run_length(rounds: Rounds, log_mass: np.ndarray, mass: np.ndarray, alarms: np.ndarray) -> Figure:
     figure, axes = new_figure(2, 1, (11, 6.5))
     dates = _dates(rounds.time)
-    longest = min(log_mass.shape[1], len(dates))
+    alive = np.flatnonzero((log_mass > np.log(1e-6)).any(axis=0))
+    longest = min(log_mass.shape[1], int(1.1 * alive.max()) + 2)
     shade = np.clip(log_mass[:, :longest].T / np.log(10), -6, 0)
     # The figure's axis counts rounds: they are not equally spaced in time.
     picture = axes[0, 0].imshow(shade, origin="lower", aspect="auto", cmap="viridis", interpolation="nearest")

@@ -87,7 +87,7 @@ def means(rows: list[tuple]) -> Figure:
         axis.axvline(zero, color=colour, linestyle="--", linewidth=1)
     axis.set(xlabel="mean over series", xlim=(0, 1), yticks=place, yticklabels=[row[0] for row in rows])
     axis.grid(axis="y", visible=False)
-    axis.legend(loc="upper center", bbox_to_anchor=(0.3, -0.1 - 0.5 / len(rows)), ncols=2)
+    axis.legend(loc="lower right", ncols=2)
     return figure
 
 

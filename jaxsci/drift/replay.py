@@ -37,13 +37,15 @@ class Replay(NamedTuple):
     """Prequential median relative errors: refits at REFITS, the guard told every value after it has predicted it."""
     predictions: dict[str, Float[np.ndarray, " n"]]
     weights: Float[np.ndarray, "n c"]
+    trusted: tuple[str, ...]
+    """The guard's candidates, one a column of `weights`."""
     coverage: float
     """Share of the jobs inside the 90 % intervals of `adapt_moments`."""
 
     @property
     def regret(self) -> float:
-        """How much worse the guard was than the best candidate in hindsight; negative if better."""
-        best = min(self.error[name] for name in CANDIDATES if name in self.error)
+        """How much worse the guard was than the best of its candidates in hindsight; negative if better."""
+        best = min(self.error[name] for name in self.trusted)
         return self.error["guard"] / best - 1
 
 
@@ -104,7 +106,7 @@ def replay_change(
     predictions = {**{c: track[c] for c in CANDIDATES}, "guard": answer}
     error = {c: float(np.median(relative_error(p[start:], y[start:]))) for c, p in predictions.items()}
     inside = np.abs(track["adapt_moments"] - y)[start:] < 1.645 * track["adapt_moments_deviation"][start:]
-    return Replay(change, last, tuple(frozen), error, predictions, weights, float(inside.mean()))
+    return Replay(change, last, tuple(frozen), error, predictions, weights, trusted, float(inside.mean()))
 
 
 def _mean_weights(names: tuple[str, ...], weights: np.ndarray) -> dict[str, float]:
