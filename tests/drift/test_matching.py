@@ -76,9 +76,9 @@ def test_a_returning_level_is_recognised_kind_by_kind(x64):
     levels = np.array([[1.0, 2.0], [3.0, 4.0]])
     y = levels[regime, kind] + 0.02 * rng.standard_normal(120)
     past = remember(jnp.asarray(y), jnp.asarray(kind), jnp.ones(120), jnp.asarray(regime), kinds=2, regimes=2)
-    new_kind = jnp.asarray([0, 1] * 3)
-    new = jnp.asarray(np.array([1.0, 5.5] * 3) + 0.02 * rng.standard_normal(6))
-    found = recall(past, new, new_kind, jnp.ones(6))
+    new_kind = jnp.asarray([0, 1] * 10)
+    new = jnp.asarray(np.array([1.0, 5.5] * 10) + 0.02 * rng.standard_normal(20))
+    found = recall(past, new, new_kind, jnp.ones(20))
     assert found.returned[0, 0] > 0.8
     assert found.returned[:, 1].sum() < 0.01
     np.testing.assert_allclose(found.level, [1.0, 5.5], atol=0.03)

@@ -107,7 +107,12 @@ TINY = {
         "adaptation.regressor=ridge",
         "detector.capacity=32",
     ],
-    "benchmarks/changepoints": ["grid.mean_run=[1e4]", "grid.lag_precision=[10]", "grid.alpha=[2]", "grid.noise=[0.3]"],
+    "benchmarks/changepoints": [
+        "grid.mean_run=[10000.0]",
+        "grid.lag_precision=[10.0]",
+        "grid.alpha=[2.0]",
+        "grid.noise=[0.3]",
+    ],
     "benchmarks/changepoint_speed": [
         "series=4",
         "steps=50",
