@@ -145,11 +145,36 @@ TINY = {
         "coefficients.steps=1",
         "coefficients.members=2",
     ],
+    "drift": [
+        "dates=['2017-08-10']",
+        "labels=[16]",
+        "horizon=60",
+        "adaptation.regressor=ridge",
+        "detector.capacity=32",
+    ],
+    "benchmarks/changepoints": [
+        "grid.mean_run=[10000.0]",
+        "grid.lag_precision=[10.0]",
+        "grid.alpha=[2.0]",
+        "grid.noise=[0.3]",
+    ],
+    "benchmarks/changepoint_speed": [
+        "series=4",
+        "steps=50",
+        "capacity=16",
+        "peer_series=1",
+        "rounds=2",
+        "stream_steps=100",
+    ],
     "benchmarks/transformer_vs_torch": ["steps=1", "rounds=2", "torch_compile=false", "model.layers=1"],
 }
 
 # Experiments that need a peer which the tests do not install.
-NEEDS = {"benchmarks/transformer_vs_torch": "torch", "benchmarks/stabilized_ode": "torchdiffeq"}
+NEEDS = {
+    "benchmarks/transformer_vs_torch": "torch",
+    "benchmarks/stabilized_ode": "torchdiffeq",
+    "benchmarks/changepoint_speed": "bayesian_changepoint_detection",
+}
 
 
 class Outcome(NamedTuple):

@@ -90,6 +90,23 @@ METRICS = {
         "rom_valid_time",
         "posterior_forecast_crps",
     },
+    "drift": {
+        "drifts",
+        "median_error_static",
+        "median_error_adapted",
+        "median_error_class_median",
+        "worst_regret_of_guard",
+    },
+    "benchmarks/changepoints": {
+        "f1_parity",
+        "cover_parity",
+        "f1_ours",
+        "cover_ours",
+        "f1_zero",
+        "cover_zero",
+        "identical_locations",
+    },
+    "benchmarks/changepoint_speed": {"series_steps_ratio"},
 }
 
 

@@ -1,0 +1,1 @@
+"""Online changepoint detection and models that adapt: performance models that notice when the machine changed."""
