@@ -6,7 +6,7 @@ order; what is known is not run again, and an elite cannot be dropped while past
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class Rules:
     """`first_test` blocks before the first test, one test every `each_test` blocks, no more than `stall` tests in a row
     that drop nobody (0: no limit). `together` runs the blocks of the first test in one batch. `lookahead` blocks are run
     in one batch afterwards; the tests are applied block by block all the same, and runs past a drop count as used.
+    `rank_by`: survivors are ordered by the test's own criterion or by their mean cost.
     """
 
     test: Test = "friedman"
@@ -31,10 +32,12 @@ class Rules:
     stall: int = 2
     together: bool = True
     lookahead: int = 1
+    rank_by: Literal["test", "mean"] = "test"
     capping: Capping | None = None
 
     def __post_init__(self):
         one_of(self, "test", TESTS)
+        one_of(self, "rank_by", ("test", "mean"))
         require(0.5 < self.confidence < 1.0, "confidence", "a value above 0.5 and below 1", self.confidence)
         between(self, "first_test", 2, 10**6)
         between(self, "each_test", 1, 10**6)
@@ -161,5 +164,5 @@ def _ranked(ledger: Ledger, numbers: Sequence[int], blocks: Sequence[int], rules
     """The best first; ties in the order given."""
     if len(numbers) < 2 or not blocks:
         return list(numbers)
-    ranks = final_ranks(ledger.matrix(numbers, blocks), rules.test)
+    ranks = final_ranks(ledger.matrix(numbers, blocks), rules.test if rules.rank_by == "test" else "t")
     return [numbers[i] for i in np.argsort(ranks, kind="stable")]
