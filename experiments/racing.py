@@ -36,7 +36,7 @@ class Config(Settings):
 
     target: TargetConfig
     data: Data = field(default_factory=Data)
-    method: Method = "irace"
+    tuner: Method = "irace"
     budget: int = 1000
     rules: Rules = field(default_factory=Rules)
     pool: int = 10
@@ -97,7 +97,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
 def _method(config: Config) -> tuple[Any, Callable[..., Tuning]]:
     """Options and function of the method."""
     deterministic = config.deterministic
-    match config.method:
+    match config.tuner:
         case "irace":
             options = iterated.Iterated(config.budget, rules=config.rules, pool=config.pool, deterministic=deterministic)
             return options, iterated.tune

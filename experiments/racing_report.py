@@ -31,7 +31,7 @@ def report(
     path: list[Ablation],
 ) -> Report:
     page = Report(
-        f"Racing: {config.target.kind} tuned by {config.method}",
+        f"Racing: {config.target.kind} tuned by {config.tuner}",
         f"Which configuration is best on average over instances and seeds, found with {config.budget} target runs?",
     )
     elites = list(tuning.elites[:5])

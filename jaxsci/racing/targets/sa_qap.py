@@ -64,14 +64,15 @@ DEFAULTS: Configuration = {
 class QapTarget:
     """`steps` proposed swaps for annealing, `steps / (4 width)` iterations of tabu search: about the same time.
 
-    Called with jobs, it runs each algorithm on each size class of instances in one program.
+    Called with jobs, it runs each algorithm on each size class of instances in one program of at least `lanes` runs.
     """
 
-    def __init__(self, instances: Sequence[qap.QapInstance], *, steps: int = 5000):
+    def __init__(self, instances: Sequence[qap.QapInstance], *, steps: int = 5000, lanes: int = 8):
         require(steps >= anneal_qap.CHUNK, "steps", f"at least {anneal_qap.CHUNK}", steps)
         self.by_name = {instance.name: instance for instance in instances}
         if len(self.by_name) < len(instances):
             raise DataError("instances: expected different names")
+        self.lanes = lanes
         self.steps = steps - steps % anneal_qap.CHUNK
         self._class: dict[str, tuple[int, bool, bool]] = {}
         for instance in instances:
@@ -91,7 +92,7 @@ class QapTarget:
         for job in jobs:
             if job.instance not in self.by_name:
                 raise DataError(f"instance '{job.instance}' is not among the {len(self.by_name)} loaded")
-        return vectorised.in_groups(jobs, self._group, self._solve)
+        return vectorised.in_groups(jobs, self._group, self._solve, self.lanes)
 
     def permutations(self, jobs: Sequence[Job]) -> list[np.ndarray]:
         """The best permutation of each job, for those who want more than the cost."""

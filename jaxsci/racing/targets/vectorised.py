@@ -20,10 +20,12 @@ LARGEST = 512
 Solve = Callable[[Hashable, Sequence[Job], int], Float[np.ndarray, " jobs"]]
 
 
-def in_groups(jobs: Sequence[Job], group_of: Callable[[Job], Hashable], solve: Solve) -> list[Outcome]:
+def in_groups(
+    jobs: Sequence[Job], group_of: Callable[[Job], Hashable], solve: Solve, least: int = 8
+) -> list[Outcome]:
     """`solve(group, jobs, padded)` for the jobs of each group; outcomes in the order of `jobs`.
 
-    `padded` is the number of lanes to compute, a power of two and at least the number of jobs.
+    `padded` is the number of lanes to compute, a power of two, at least `least` and the number of jobs.
     """
     places: dict[Hashable, list[int]] = {}
     for place, job in enumerate(jobs):
@@ -32,15 +34,15 @@ def in_groups(jobs: Sequence[Job], group_of: Callable[[Job], Hashable], solve: S
     for group, members in places.items():
         for start in range(0, len(members), LARGEST):
             part = members[start : start + LARGEST]
-            costs[part] = solve(group, [jobs[i] for i in part], lanes(len(part)))
+            costs[part] = solve(group, [jobs[i] for i in part], lanes(len(part), least))
     return [
         Outcome(float(c)) if np.isfinite(c) else Outcome(float("inf"), message=f"the target returned {c}") for c in costs
     ]
 
 
-def lanes(count: int) -> int:
+def lanes(count: int, least: int = 8) -> int:
     """The power of two that holds `count` runs and divides among the devices."""
-    return max(8, 1 << (count - 1).bit_length(), 1 << (jax.device_count() - 1).bit_length())
+    return max(least, 1 << (count - 1).bit_length(), 1 << (jax.device_count() - 1).bit_length())
 
 
 def padded(values: Sequence[float] | np.ndarray, count: int, dtype: object = None) -> Shaped[np.ndarray, "count ..."]:
