@@ -29,9 +29,9 @@ Method = Literal["irace", "ifrace2010", "mads", "random", "halving"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """`budget` counts target runs. `pool`: how many times as many candidates a model of the log chooses from, 1 for plain
-    irace. `initial`: configurations to begin with. `deterministic`: each instance once, without a seed. `ablation` runs
-    are spent afterwards on the way from the default to the best.
+    """`budget` counts target runs. `pool`: how many times as many candidates a model of the log chooses from, 1 for
+    plain irace. `initial`: configurations to begin with. `deterministic`: each instance once, without a seed.
+    `ablation` runs are spent afterwards on the way from the default to the best.
     """
 
     target: TargetConfig
@@ -77,9 +77,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
 
             watch.shown = 0
             initial = config.initial
-            tuning = tune(
-                tuned.space, tuned.train, options, seed=config.seed, log=log, watch=watch, initial=initial
-            )
+            tuning = tune(tuned.space, tuned.train, options, seed=config.seed, log=log, watch=watch, initial=initial)
     finally:
         log.close()
     seconds = {"tuning": time.perf_counter() - begin}
@@ -99,7 +97,9 @@ def _method(config: Config) -> tuple[Any, Callable[..., Tuning]]:
     deterministic = config.deterministic
     match config.tuner:
         case "irace":
-            options = iterated.Iterated(config.budget, rules=config.rules, pool=config.pool, deterministic=deterministic)
+            options = iterated.Iterated(
+                config.budget, rules=config.rules, pool=config.pool, deterministic=deterministic
+            )
             return options, iterated.tune
         case "ifrace2010":
             options = iterated.Iterated(
@@ -178,12 +178,12 @@ def _summary(
         f"Costs: {tuned.unit}. Training instances: {families(tuned.train.instances)}; test instances: "
         f"{families(tuned.test.instances)}.",
         f"{tuning.result[0].upper()}{tuning.result[1:]}.",
-        "The training cost is over the blocks of the race and favours what was selected on them; the test cost does not.",
+        "The training cost is over the blocks of the race, which favours what was selected on them.",
         "The test level of a race is nominal: it is applied after every block.",
         *(
             (
-                f"Only {len(tuned.train.instances)} training instances: blocks of the first test repeat them with other "
-                "seeds, which says little about new instances.",
+                f"Only {len(tuned.train.instances)} training instances: the first test repeats them with other seeds, "
+                "which says little about new instances.",
             )
             if len(tuned.train.instances) < config.rules.first_test
             else ()

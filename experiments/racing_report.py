@@ -50,19 +50,19 @@ def report(
         page.figure(
             "races",
             run.figure("races", draw_races(tuning)),
-            "One line a configuration, from the first block of the race to the one after which it was dropped (a cross). "
+            "One line a configuration, from the first block to the one after which it was dropped (a cross). "
             "Orange: elites of the race before. Thick: the winner.",
         )
     page.figure(
         "importance",
         run.figure("importance", draw_importance(shares, path, tuned.unit)),
-        "Left: share of the drop in predicting costs when a parameter is shuffled. Right: from the default to the best, "
-        "the most helpful change first; mean cost on the training instances with seeds of its own.",
+        "Left: share of the drop in predicting costs when a parameter is shuffled. Right: from the default to the "
+        "best, the most helpful change first; mean cost on the training instances with seeds of its own.",
     )
     page.figure(
         "marginals",
         run.figure("marginals", draw_marginals(tuned.space, tuning)),
-        "Every configuration that was run: value against mean cost, blocks centred and scaled. Dark: run on more blocks.",
+        "Every configuration that was run: value against mean cost, blocks centred and scaled. Dark: on more blocks.",
     )
     return page
 
@@ -114,8 +114,10 @@ def draw_importance(shares: dict[str, float], path: list[Ablation], unit: str) -
     left.barh(names, [shares[n] for n in names], color=BLUE)
     left.set(xlabel="importance (share)", title="What the cost depends on")
     if len(path) > 1:
-        labels = ["default", *("\n".join(f"{n} = {_shown(v)}" for n, v in zip(s.parameters, s.values, strict=True))
-                               for s in path[1:])]
+        labels = [
+            "default",
+            *("\n".join(f"{n} = {_shown(v)}" for n, v in zip(s.parameters, s.values, strict=True)) for s in path[1:]),
+        ]
         labels = [label if label.count("\n") < 2 else "\n".join([*label.split("\n")[:2], "..."]) for label in labels]
         right.plot([s.cost for s in path], color=GREEN, marker="o")
         right.set_xticks(range(len(path)), labels, rotation=40, ha="right", fontsize=8)

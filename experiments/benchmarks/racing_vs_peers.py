@@ -3,7 +3,6 @@
 import json
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -120,9 +119,7 @@ def _answers(config: Config, run: Run, space, target: QapTarget) -> dict[str, li
     return found
 
 
-def _judge(
-    config: Config, run: Run, train: QapTarget, test: QapTarget, answers: dict[str, list[Answer]]
-) -> Judged:
+def _judge(config: Config, run: Run, train: QapTarget, test: QapTarget, answers: dict[str, list[Answer]]) -> Judged:
     """Every answer on the same blocks, which no tuner has seen."""
     rng = np.random.default_rng([config.seed, 11])
     seeds = [int(s) for s in rng.integers(1, 2**31 - 1, config.test_seeds)]
@@ -147,14 +144,14 @@ def _judge(
 def p_values(test: dict[str, np.ndarray]) -> dict[str, float]:
     """Two-sided paired Wilcoxon tests of ours against each other tuner over repetitions, Holm-adjusted together."""
     others = [name for name in test if name != "ours"]
-    raw = [1.0 if np.allclose(test["ours"], test[name]) else
-           float(stats.wilcoxon(test["ours"], test[name]).pvalue) for name in others]
+    raw = [
+        1.0 if np.allclose(test["ours"], test[name]) else float(stats.wilcoxon(test["ours"], test[name]).pvalue)
+        for name in others
+    ]
     return dict(zip(others, (float(p) for p in holm(np.array(raw))), strict=True)) if others else {}
 
 
-def _summary(
-    config: Config, answers: dict[str, list[Answer]], judged: Judged, seconds: dict[str, float]
-) -> Summary:
+def _summary(config: Config, answers: dict[str, list[Answer]], judged: Judged, seconds: dict[str, float]) -> Summary:
     metrics = {f"gap_{name}": float(judged.test[name].mean()) for name in config.tuners}
     metrics |= {"gap_default": judged.default, "repetitions": config.repetitions, "budget": config.budget}
     for name, p in p_values(judged.test).items():
@@ -182,5 +179,3 @@ def _summary(
         "space).",
     )
     return Summary("benchmarks/racing_vs_peers", metrics, references, seconds, notes)
-
-

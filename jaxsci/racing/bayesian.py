@@ -2,9 +2,9 @@
 
     c_lj = block_l + mu_j + e_lj     e ~ Normal(0, sigma^2),  mu_j ~ Normal(m, tau^2)
 
-Blocks and m have flat priors, sigma^2 has the Jeffreys prior, tau^2 is estimated (empirical Bayes), which draws the means
-of many configurations together (Gelman et al., Bayesian Data Analysis, chapter 5). Meant for costs whose noise is about
-normal, such as the logarithm of a gap.
+Blocks and m have flat priors, sigma^2 has the Jeffreys prior, tau^2 is estimated (empirical Bayes), which draws the
+means of many configurations together (Gelman et al., Bayesian Data Analysis, chapter 5). Meant for costs whose noise
+is about normal, such as the logarithm of a gap.
 """
 
 import numpy as np

@@ -44,7 +44,7 @@ def from_mapping(content: Mapping[str, Any], source: str = "space") -> Space:
 
 
 def to_mapping(space: Space, name: str = "jaxsci") -> dict[str, Any]:
-    """The JSON of a space. Raises `ConfigError` for what ConfigSpace cannot say: dependent bounds, other expressions."""
+    """The JSON of a space. Raises `ConfigError` for what ConfigSpace cannot say: dependent bounds, comparisons."""
     return {
         "name": name,
         "hyperparameters": [_entry(parameter) for parameter in space.parameters],

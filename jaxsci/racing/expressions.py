@@ -41,6 +41,7 @@ _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=", "%in%")
 _SYNONYMS = {"&&": "&", "||": "|", "**": "^", "and": "&", "or": "|", "in": "%in%", "not": "!"}
 _POWER = {"|": 1, "&": 2, **dict.fromkeys(_COMPARISONS, 4), "+": 5, "-": 5, "*": 6, "/": 6, "%%": 7, "%/%": 7, "^": 9}
 _NOT, _SIGN = 3, 8
+_OBJECT = np.dtype(object)
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _compare(operator: str, left: Any, right: Any) -> np.ndarray:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) or getattr(value, "dtype", None) == object
+    return isinstance(value, str) or getattr(value, "dtype", None) == _OBJECT
 
 
 def _as_text(value: Any) -> np.ndarray:
@@ -229,6 +230,6 @@ def _as_text(value: Any) -> np.ndarray:
 
 
 def _missing(value: Any) -> np.ndarray:
-    if getattr(value, "dtype", None) == object:
+    if getattr(value, "dtype", None) == _OBJECT:
         return np.array([v is None for v in value.ravel()], dtype=bool).reshape(value.shape)
     return np.isnan(value) if not isinstance(value, str) else np.asarray(False)

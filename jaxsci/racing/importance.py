@@ -1,8 +1,8 @@
 """What the log tells about parameters: importance by a forest, marginals, and the path of an ablation.
 
-Importance is the drop in how well a forest of randomised trees (Geurts et al. 2006, doi 10.1007/s10994-006-6226-1) predicts
-held-out configurations when one parameter's column is shuffled, as a share of all drops. A race runs good configurations
-more often, so it speaks about the neighbourhood of good ones more than about the whole space.
+Importance is the drop in how well a forest of randomised trees (Geurts et al. 2006, doi 10.1007/s10994-006-6226-1)
+predicts held-out configurations when one parameter's column is shuffled, as a share of all drops. A race runs good
+configurations more often, so it speaks about the neighbourhood of good ones more than about the whole space.
 """
 
 from collections.abc import Sequence

@@ -11,8 +11,8 @@
     [global]
     digits = 4
 
-Types are c (labels), o (ordered labels), r (real), i (whole number); `,log` for a logarithmic scale. Bounds in quotes are
-expressions of other parameters.
+Types are c (labels), o (ordered labels), r (real), i (whole number); `,log` for a logarithmic scale. Bounds in quotes
+are expressions of other parameters.
 """
 
 import re
@@ -97,7 +97,7 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
 def _parameter(line: str, names: set[str], where: str) -> Parameter:
     match = _LINE.match(line)
     if match is None:
-        raise DataError(f'{where}: expected \'name "switch" type (domain) [| condition]\', got \'{line}\'')
+        raise DataError(f"{where}: expected 'name \"switch\" type (domain) [| condition]', got '{line}'")
     name, kind = match["name"], match["type"]
     items = [next(part for part in found if part is not None) for found in _items(match["domain"])]
     quoted = [found[2] is None for found in _items(match["domain"])]

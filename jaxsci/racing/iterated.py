@@ -1,11 +1,12 @@
-"""Iterated racing: irace (Lopez-Ibanez et al. 2016, doi 10.1016/j.orp.2016.09.002) and I/F-Race (Birattari et al. 2010).
+"""Iterated racing: irace (Lopez-Ibanez et al. 2016, doi 10.1016/j.orp.2016.09.002) and I/F-Race (Birattari et al.
+2010).
 
     tuning = tune(space, target, Iterated(budget=1000), seed=1)
     tuning.best
 
-Each iteration samples candidates around the elites of the one before, from models that grow narrower, and races them with
-the elites. Beyond irace: the first design is a Sobol sequence, candidates are the best of a larger sample by a cheap model
-of the log (`pool`), and what the last iteration leaves of the budget goes into a race of the finalists.
+Each iteration samples candidates around the elites of the one before, from models that grow narrower, and races them
+with the elites. Beyond irace: the first design is a Sobol sequence, candidates are the best of a larger sample by a
+cheap model of the log (`pool`), and what the last iteration leaves of the budget goes into a race of the finalists.
 """
 
 import math
@@ -41,9 +42,9 @@ from jaxsci.racing.tuning import (
 
 @dataclass(frozen=True)
 class Iterated:
-    """`rule`: irace, or I/F-Race as of 2010 (no elitist races, no soft restart, other numbers). `pool`: how many times as
-    many candidates are sampled as raced, 1 without a model of the log. `design`: of the first iteration. `deterministic`
-    targets see each instance once.
+    """`rule`: irace, or I/F-Race as of 2010 (no elitist races, no soft restart, other numbers). `pool`: how many
+    times as many candidates are sampled as raced, 1 without a model of the log. `design`: of the first iteration.
+    `deterministic` targets see each instance once.
     """
 
     budget: int
@@ -142,9 +143,7 @@ def tune(
     return finish(space, ledger, numbers, curve, found, ended or "every configuration was rejected")
 
 
-def _plan(
-    space: Space, options: Iterated, ledger: Ledger, iteration: int, elites: Sequence[Candidate]
-) -> Plan | None:
+def _plan(space: Space, options: Iterated, ledger: Ledger, iteration: int, elites: Sequence[Candidate]) -> Plan | None:
     """`None` once what is left cannot pay a race of more than the surviving elites."""
     numbers = allowance(space, options)
     length = numbers.iterations if options.elitist else 2 + round(math.log2(space.dimension))

@@ -86,10 +86,11 @@ class RunLog:
     def _read(self, entry: dict[str, Any], header: Mapping[str, Any]) -> None:
         if "header" in entry:
             for name, value in json.loads(json.dumps(header)).items():
-                if entry["header"].get(name) != value:
+                found = entry["header"].get(name)
+                if found != value:
                     raise CheckpointError(
-                        f"{self.path}: the log is of another tuning, its {name} is {_short(entry['header'].get(name))}, "
-                        f"not {_short(value)}; continue with the settings it was started with or choose another file"
+                        f"{self.path}: the log is of another tuning, its {name} is {_short(found)}, not "
+                        f"{_short(value)}; continue with the settings it was started with or choose another file"
                     )
         elif "run" in entry:
             cost = REJECTED if entry["cost"] is None else float(entry["cost"])

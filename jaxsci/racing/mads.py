@@ -35,8 +35,8 @@ from jaxsci.racing.tuning import (
 
 @dataclass(frozen=True)
 class Mads:
-    """`mesh`: first mesh size on the unit cube. `start`: random configurations in the first race, which the search starts
-    from the winner of. `blocks`: of a race at most.
+    """`mesh`: first mesh size on the unit cube. `start`: random configurations in the first race, which the search
+    starts from the winner of. `blocks`: of a race at most.
     """
 
     budget: int

@@ -1,7 +1,8 @@
 """One race: candidates meet block after block, and each is dropped as soon as the test says it is worse than the best.
 
-With elites from earlier races it is irace's elitist race: first fresh blocks, then those the elites were run on, in a new
-order; what is known is not run again, and an elite cannot be dropped while past blocks of its own are still to come.
+With elites from earlier races it is irace's elitist race: first fresh blocks, then those the elites were run on, in a
+new order; what is known is not run again, and an elite cannot be dropped while past blocks of its own are still to
+come.
 """
 
 from collections.abc import Sequence
@@ -20,8 +21,8 @@ from jaxsci.racing.targets.protocol import REJECTED
 @dataclass(frozen=True)
 class Rules:
     """`first_test` blocks before the first test, one test every `each_test` blocks, no more than `stall` tests in a row
-    that drop nobody (0: no limit). `together` runs the blocks of the first test in one batch. `lookahead` blocks are run
-    in one batch afterwards; the tests are applied block by block all the same, and runs past a drop count as used.
+    that drop nobody (0: no limit). `together` runs the blocks of the first test in one batch. `lookahead` blocks are
+    run in one batch afterwards; the tests are applied block by block all the same, and runs past a drop count as used.
     `rank_by`: survivors are ordered by the test's own criterion or by their mean cost.
     """
 

@@ -142,9 +142,7 @@ def around(
     return drawn, [parents.get(space.key(c), elites[0]) for c in drawn]
 
 
-def sample_children(
-    space: Space, parents: Sequence[Candidate], rng: np.random.Generator
-) -> list[dict[str, Value]]:
+def sample_children(space: Space, parents: Sequence[Candidate], rng: np.random.Generator) -> list[dict[str, Value]]:
     """One configuration from each parent's model, in the order of the conditions."""
     count, unit = len(parents), rng.random((len(parents), len(space.parameters)))
     columns: dict[str, np.ndarray] = {}

@@ -22,8 +22,8 @@ _EXACT_BELOW = 50  # blocks for which R's Wilcoxon test is exact
 
 
 class Verdict(NamedTuple):
-    """`ranks` order the configurations, the least is the best: rank sums (Friedman), 1 and 2 (two of them), means (t) or
-    minus P(best). `p` is NaN where nothing can be tested.
+    """`ranks` order the configurations, the least is the best: rank sums (Friedman), 1 and 2 (two of them), means (t)
+    or minus P(best). `p` is NaN where nothing can be tested.
     """
 
     alive: Bool[np.ndarray, " n"]

@@ -89,7 +89,9 @@ def _two_way(blocks: dict[int, dict[int, float]], typical: float) -> dict[int, f
             for number, cost in costs.items():
                 sums.setdefault(number, []).append(np.clip(cost - effect[block], -5 * typical, 5 * typical))
         quality = {number: float(np.sum(values)) / (len(values) + 0.5) for number, values in sums.items()}
-        effect = {block: float(np.median([c - quality[n] for n, c in costs.items()])) for block, costs in blocks.items()}
+        effect = {
+            block: float(np.median([c - quality[n] for n, c in costs.items()])) for block, costs in blocks.items()
+        }
     return effect
 
 

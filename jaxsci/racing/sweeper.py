@@ -1,8 +1,10 @@
-"""A Hydra sweeper that races: `-m hydra/sweeper=jaxsci_racing hydra.sweeper.objective=loss 'lr=tag(log,interval(1e-5,1e-2))'`.
+"""A Hydra sweeper that races: `-m hydra/sweeper=jaxsci_racing hydra.sweeper.objective=loss
+'lr=tag(log,interval(1e-5,1e-2))'`.
 
-A configuration is a choice of the swept overrides, a block an entry of `instances` with a seed, a target run one job of the
-experiment; its cost is the metric `objective` of the job's summary.json. Jobs that fail reject their configuration. Every
-result is in `runs.jsonl` of the sweep directory: the same command with the same `hydra.sweep.dir` goes on after a kill.
+A configuration is a choice of the swept overrides, a block an entry of `instances` with a seed, a target run one job
+of the experiment; its cost is the metric `objective` of the job's summary.json. Jobs that fail reject their
+configuration. Every result is in `runs.jsonl` of the sweep directory: the same command with the same
+`hydra.sweep.dir` goes on after a kill.
 
 Swept are `interval(a,b)`, `int(interval(a,b))`, `tag(log,interval(a,b))`, `range(a,b)` and lists of choices.
 """
@@ -83,7 +85,11 @@ class RacingSweeper(Sweeper):
             tuning = tune(space, self, options, seed=self.seed, log=log)  # type: ignore[arg-type]
         finally:
             log.close()
-        cost = float(tuning.ledger.matrix([tuning.number], sorted({b for n, b in tuning.ledger.costs if n == tuning.number})).mean())
+        cost = float(
+            tuning.ledger.matrix(
+                [tuning.number], sorted({b for n, b in tuning.ledger.costs if n == tuning.number})
+            ).mean()
+        )
         found = {
             "name": "jaxsci_racing",
             "best_params": dict(tuning.best),
@@ -113,7 +119,9 @@ class RacingSweeper(Sweeper):
 
     def overrides(self, configuration: "Configuration", instance: str, seed: int) -> list[str]:
         """The command line of one job."""
-        chosen = [f"{self.prefixes[name]}={_shown(value)}" for name, value in configuration.items() if value is not None]
+        chosen = [
+            f"{self.prefixes[name]}={_shown(value)}" for name, value in configuration.items() if value is not None
+        ]
         return [*self.fixed, *instance.split(), *chosen, f"++{self.seed_key}={seed}"]
 
     def _cost(self, folder: Path, job: list[str]) -> float:
@@ -122,7 +130,9 @@ class RacingSweeper(Sweeper):
         except (OSError, ValueError, KeyError):
             raise DataError(f"{folder}: expected a summary.json of the job {' '.join(job)}, found none") from None
         if self.objective not in metrics:
-            raise ConfigError(f"hydra.sweeper.objective: no metric '{self.objective}'{did_you_mean(self.objective, metrics)}")
+            raise ConfigError(
+                f"hydra.sweeper.objective: no metric '{self.objective}'{did_you_mean(self.objective, metrics)}"
+            )
         return (self.sign or 1.0) * float(metrics[self.objective])
 
     def _check(self) -> None:

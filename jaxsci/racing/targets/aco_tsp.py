@@ -1,4 +1,4 @@
-"""Target: MAX-MIN ant system or iterated 2-opt on the travelling salesman problem; cost is the gap to the optimum, in %."""
+"""Target: ant system or iterated 2-opt on the travelling salesman problem; cost is the gap to the optimum, in %."""
 
 from collections.abc import Hashable, Sequence
 from functools import partial

@@ -1,8 +1,9 @@
-"""MAX-MIN ant system on tours (Stuetzle and Hoos 2000, doi 10.1016/S0167-739X(00)00043-1), as a pure function of one run.
+"""MAX-MIN ant system on tours (Stuetzle and Hoos 2000, doi 10.1016/S0167-739X(00)00043-1), as a pure function of one
+run.
 
 Ants are built one after the other, a fixed number of tours for every run; after `ants` of them the trail evaporates and
-the best tour deposits. Trails stay between tau_max = 1 / (rho L_best) and tau_max / (2 n). An ant goes to the city of the
-least E / (tau^alpha eta^beta) among those left, E exponential: the same law as proportional choice.
+the best tour deposits. Trails stay between tau_max = 1 / (rho L_best) and tau_max / (2 n). An ant goes to the city of
+the least E / (tau^alpha eta^beta) among those left, E exponential: the same law as proportional choice.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,7 @@
-"""Target: differential evolution or a particle swarm on shifted, rotated test functions; cost is log10 of the error.
+"""Target: differential evolution or a particle swarm on shifted, reflected test functions; cost is log10 of the error.
 
-An instance is a function with a dimension, such as `rastrigin_10`; its shift and rotation come from the seed, so a block
-is a new draw of the problem. DE: Storn and Price 1997, rand/1/bin and best/1/bin. PSO: Clerc and Kennedy 2002.
+An instance is a function with a dimension, such as `rastrigin_10`; its shift and its mirror come from the seed, so a
+block is a new draw of the problem. DE: Storn and Price 1997, rand/1/bin and best/1/bin. PSO: Clerc and Kennedy 2002.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -66,12 +66,22 @@ def continuous_space() -> Space:
     )
 
 
-def problem(name: str, dimension: int, *, key: Key[Array, ""]) -> Callable[[Float[Array, " d"]], Array]:
-    """The function, shifted within the inner cube and rotated, both drawn from `key`."""
+def problem(function: Array, dimension: int, *, key: Key[Array, ""]) -> Callable[[Float[Array, " d"]], Array]:
+    """The function of that number, shifted within the inner cube and reflected at a plane, both drawn from `key`.
+
+    All functions are evaluated and one is taken: they are cheap, and one program then does for all of them.
+    """
     shift_key, turn_key = jax.random.split(key)
     shift = jax.random.uniform(shift_key, (dimension,), jnp.float32, -0.8 * RANGE, 0.8 * RANGE)
-    rotation = jnp.linalg.qr(jax.random.normal(turn_key, (dimension, dimension), jnp.float32))[0]
-    return lambda x: FUNCTIONS[name](rotation @ (x - shift))
+    normal = jax.random.normal(turn_key, (dimension,), jnp.float32)
+    normal = normal / jnp.sqrt(jnp.sum(normal**2))
+
+    def cost(x: Float[Array, " d"]) -> Array:
+        z = x - shift
+        z = z - 2.0 * normal * jnp.sum(normal * z)  # Householder: orthogonal, and mixes all coordinates
+        return jnp.stack([f(z) for f in FUNCTIONS.values()])[function]
+
+    return cost
 
 
 def differential_evolution(parameters: SwarmParameters, cost, dimension: int, generations: int, *, key) -> Array:
@@ -126,28 +136,30 @@ class ContinuousTarget:
     def __call__(self, jobs: Sequence[Job]) -> list[Outcome]:
         for job in jobs:
             self._parsed.setdefault(job.instance, _parsed(job.instance))
-        group = lambda job: (job.configuration["algorithm"], *self._parsed[job.instance])  # noqa: E731
+        group = lambda job: (job.configuration["algorithm"], self._parsed[job.instance][1])  # noqa: E731
         return vectorised.in_groups(jobs, group, self._solve)
 
     def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int) -> np.ndarray:
         assert isinstance(group, tuple)
-        algorithm, name, dimension = group
+        algorithm, dimension = group
+        order = list(FUNCTIONS)
+        functions = vectorised.padded([order.index(self._parsed[job.instance][0]) for job in jobs], lanes, np.int32)
         keys = vectorised.keys(vectorised.padded([job.seed for job in jobs], lanes, np.uint32))
         parameters = _parameters([job.configuration for job in jobs], lanes)
-        batch = vectorised.spread((parameters, keys))
-        costs = _run(*batch, algorithm=algorithm, name=name, dimension=dimension, generations=self.generations)
+        batch = vectorised.spread((parameters, functions, keys))
+        costs = _run(*batch, algorithm=algorithm, dimension=dimension, generations=self.generations)
         return np.asarray(costs, float)[: len(jobs)]
 
 
-@partial(jax.jit, static_argnames=("algorithm", "name", "dimension", "generations"))
-def _run(parameters, keys, *, algorithm: str, name: str, dimension: int, generations: int):
-    def one(parameters, key):
+@partial(jax.jit, static_argnames=("algorithm", "dimension", "generations"))
+def _run(parameters, functions, keys, *, algorithm: str, dimension: int, generations: int):
+    def one(parameters, function, key):
         search_key, problem_key = jax.random.split(key)
-        cost = problem(name, dimension, key=problem_key)
+        cost = problem(function, dimension, key=problem_key)
         search = differential_evolution if algorithm == "de" else particle_swarm
         return jnp.log10(jnp.maximum(search(parameters, cost, dimension, generations, key=search_key), 1e-8))
 
-    return jax.vmap(one)(parameters, keys)
+    return jax.vmap(one)(parameters, functions, keys)
 
 
 def _parsed(name: str) -> tuple[str, int]:

@@ -2,7 +2,8 @@
 
     program <configuration number> <instance number> <seed> <instance> [bound] --switch value ...
 
-Several run at a time. A time-out, a non-zero exit or an unreadable last line rejects the configuration; the log says why.
+Several run at a time. A time-out, a non-zero exit or an unreadable last line rejects the configuration; the log says
+why.
 """
 
 import subprocess

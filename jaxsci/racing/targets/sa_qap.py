@@ -1,4 +1,4 @@
-"""Target: simulated annealing or robust tabu search on quadratic assignment; cost is the gap to the best known, in %."""
+"""Target: annealing or robust tabu search on quadratic assignment; cost is the gap to the best known, in %."""
 
 from collections.abc import Hashable, Sequence
 

@@ -1,7 +1,7 @@
 """Robust tabu search on quadratic assignment (Taillard 1991, doi 10.1016/S0167-8191(05)80147-4) as a pure function.
 
-Every iteration makes the best swap that is not tabu. Differences of all swaps are kept in a matrix: after a swap of r and
-s the entry of (u, v), both other than r and s, changes by
+Every iteration makes the best swap that is not tabu. Differences of all swaps are kept in a matrix: after a swap of r
+and s the entry of (u, v), both other than r and s, changes by
 
     (x_u - x_v)(y_u - y_v) + (x'_u - x'_v)(y'_u - y'_v)     x_u = A_ru - A_su, y_u = B_{ps pu} - B_{pr pu}
 
@@ -86,8 +86,8 @@ def tabu_search(
         p, b, delta, until, change, best_p, best_delta, best, since = state
         t, drawn = given
         better = change + delta < best
-        tabu = (until > t) & (until.T > t)
-        old = (until < t - parameters.aspiration) & (until.T < t - parameters.aspiration)
+        tabu = (until > t) & (t < until.T)
+        old = (until < t - parameters.aspiration) & (t - parameters.aspiration > until.T)
         allowed = swaps & (~tabu | better)
         forced = allowed & old
         chosen = jnp.where(jnp.any(forced), forced, allowed)
@@ -112,7 +112,6 @@ def tabu_search(
         b, until = b[moved][:, moved], until[:, moved]
         p, delta, change = jnp.where(back, best_p, p), jnp.where(back, best_delta, delta), jnp.where(back, best, change)
         return (p, b, delta, until, change, best_p, best_delta, best, jnp.where(back, 0, since)), best
-
 
     begin = (p, b, first, jnp.zeros((width, width), jnp.int32), zero, p, first, zero, jnp.int32(0))
     end, curve = jax.lax.scan(iterate, begin, (jnp.arange(1, iterations + 1, dtype=jnp.int32), bits))

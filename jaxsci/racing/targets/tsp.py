@@ -30,7 +30,7 @@ class TspInstance:
 
     @property
     def reference(self) -> float:
-        """What tours are measured against: the optimum, or else the length of the nearest neighbour tour from city 1."""
+        """What tours are measured against: the optimum, or else the nearest neighbour tour from the first city."""
         if self.optimum:
             return float(self.optimum)
         return float(max(length(self, nearest_neighbour(self.distance)), 1))

@@ -15,8 +15,9 @@ LARGEST = 2**30
 
 
 class SearchParameters(NamedTuple):
-    """Of one run. `nearest`: start from the nearest neighbour tour, else at random. `kicks`: random reversals after each
-    local optimum. `accept`: goes on from a local optimum up to this share longer than the best, else from the best.
+    """Of one run. `nearest`: start from the nearest neighbour tour, else at random. `kicks`: random reversals after
+    each local optimum. `accept`: goes on from a local optimum up to this share longer than the best, else from the
+    best.
     """
 
     nearest: Array

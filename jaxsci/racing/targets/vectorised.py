@@ -14,15 +14,13 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 from jaxsci.racing.targets.protocol import Job, Outcome
 
-LARGEST = 512
-"""Runs in one call; more are split, which bounds memory."""
+LARGEST = 128
+"""Runs in one call; more are split. Larger batches leave the caches of a CPU core and are no faster."""
 
 Solve = Callable[[Hashable, Sequence[Job], int], Float[np.ndarray, " jobs"]]
 
 
-def in_groups(
-    jobs: Sequence[Job], group_of: Callable[[Job], Hashable], solve: Solve, least: int = 8
-) -> list[Outcome]:
+def in_groups(jobs: Sequence[Job], group_of: Callable[[Job], Hashable], solve: Solve, least: int = 8) -> list[Outcome]:
     """`solve(group, jobs, padded)` for the jobs of each group; outcomes in the order of `jobs`.
 
     `padded` is the number of lanes to compute, a power of two, at least `least` and the number of jobs.
@@ -36,7 +34,8 @@ def in_groups(
             part = members[start : start + LARGEST]
             costs[part] = solve(group, [jobs[i] for i in part], lanes(len(part), least))
     return [
-        Outcome(float(c)) if np.isfinite(c) else Outcome(float("inf"), message=f"the target returned {c}") for c in costs
+        Outcome(float(c)) if np.isfinite(c) else Outcome(float("inf"), message=f"the target returned {c}")
+        for c in costs
     ]
 
 

@@ -11,9 +11,7 @@ import random
 FUNCTIONS = {
     "sphere": lambda z: sum(v * v for v in z),
     "rastrigin": lambda z: sum(v * v - 10 * math.cos(2 * math.pi * v) + 10 for v in z),
-    "rosenbrock": lambda z: sum(
-        100 * (z[i + 1] + 1 - (z[i] + 1) ** 2) ** 2 + z[i] ** 2 for i in range(len(z) - 1)
-    ),
+    "rosenbrock": lambda z: sum(100 * (z[i + 1] + 1 - (z[i] + 1) ** 2) ** 2 + z[i] ** 2 for i in range(len(z) - 1)),
 }
 STEPS = 2000
 
