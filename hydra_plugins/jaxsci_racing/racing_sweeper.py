@@ -1,0 +1,33 @@
+"""Where Hydra looks for sweepers: `hydra/sweeper=jaxsci_racing`. The work is done in `jaxsci.racing.sweeper`."""
+
+from dataclasses import dataclass, field
+
+from hydra.core.config_store import ConfigStore
+
+from jaxsci.racing.sweeper import RacingSweeper
+
+
+@dataclass
+class RacingSweeperConf:
+    """`objective` is a metric of summary.json; `instances` are groups of overrides, one of them added to each job;
+    `budget` counts jobs.
+    """
+
+    _target_: str = "hydra_plugins.jaxsci_racing.racing_sweeper.JaxsciRacingSweeper"
+    objective: str = ""
+    direction: str = "minimize"
+    budget: int = 100
+    instances: list[str] = field(default_factory=list)
+    seed_key: str = "seed"
+    seed: int = 0
+    first_test: int = 5
+    confidence: float = 0.95
+    test: str = "friedman"
+    method: str = "irace"
+
+
+class JaxsciRacingSweeper(RacingSweeper):
+    """Hydra makes plugins of classes in this package only."""
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="jaxsci_racing", node=RacingSweeperConf, provider="jaxsci")
