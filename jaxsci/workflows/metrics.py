@@ -62,7 +62,9 @@ def per_class_auc(
 
 
 def by_worker(
-    values: Shaped[np.ndarray, "runs nodes"], host: Int[np.ndarray, "runs nodes"], on_worker: Bool[np.ndarray, "runs nodes"]
+    values: Shaped[np.ndarray, "runs nodes"],
+    host: Int[np.ndarray, "runs nodes"],
+    on_worker: Bool[np.ndarray, "runs nodes"],
 ) -> Shaped[np.ndarray, "workers"]:
     """The value of the first job of every worker of every run, for values that are the same for all jobs of a worker."""
     span = int(host.max()) + 1

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxsci.core.config import between, positive
 from jaxsci.workflows.batch import Runs
-from jaxsci.workflows.encoder import Encoder, EncoderConfig, place
+from jaxsci.workflows.encoder import Encoder, EncoderConfig, Place, place
 from jaxsci.workflows.features import LIMIT, Scaling
 from jaxsci.workflows.graph import Dag
 from jaxsci.workflows.learning import LearningConfig, train
@@ -57,7 +57,13 @@ class Detector(eqx.Module):
     ) -> tuple[Float[Array, "nodes runs classes"], Float[Array, "nodes runs classes"]]:
         """Logits of every job by itself, and of its worker."""
         around = place(dag, runs)
-        evidence = self.encoder(c, runs, around, key=key) @ self.evidence
+        return self.judge(self.encoder(c, runs, around, key=key), runs, around)
+
+    def judge(
+        self, h: Float[Array, "nodes runs width"], runs: Runs, around: Place
+    ) -> tuple[Float[Array, "nodes runs classes"], Float[Array, "nodes runs classes"]]:
+        """The same from what the encoder made of the runs."""
+        evidence = h @ self.evidence
         count = jnp.maximum(around.worker.count(), 1.0)[..., None]
         pooled = around.worker.spread(around.worker.sum(evidence) / jnp.sqrt(count))
         at_submit_site = (1.0 - runs.on_worker.T)[..., None] * SUBMIT_SITE_LOGIT
@@ -114,13 +120,21 @@ def fit_detectors(
         return config.job_weight * cross_entropy(job) + (1 - config.job_weight) * cross_entropy(worker)
 
     data = (runs, labels, dag)
-    return train(models, loss, facts, train_rows, config.learning, key=for_training, data=data, after_epoch=after_epoch)
+    return train(
+        models,
+        loss,
+        facts,
+        train_rows,
+        config.learning,
+        epochs=config.learning.epochs_for(nodes),
+        key=for_training,
+        data=data,
+        after_epoch=after_epoch,
+    )
 
 
 @eqx.filter_jit
-def probabilities(
-    models: Detector, facts: Facts, runs: Runs, dag: Dag
-) -> Float[Array, "members runs nodes classes"]:
+def probabilities(models: Detector, facts: Facts, runs: Runs, dag: Dag) -> Float[Array, "members runs nodes classes"]:
     """Class probabilities of the worker of each job, by member."""
 
     def one(model, own):

@@ -131,14 +131,12 @@ def checked(workflow: Workflow) -> Workflow:
     expect(workflow.host.max() < len(workflow.hosts), f"host below {len(workflow.hosts)}", workflow.host.max())
     expect(len(workflow.run) == runs, f"{runs} run names", len(workflow.run))
     edges = workflow.edges
-    in_range = edges.size == 0 or (0 <= edges.min() and edges.max() < nodes)
+    in_range = edges.size == 0 or (edges.min() >= 0 and edges.max() < nodes)
     expect(in_range, f"edges between jobs 0 to {nodes - 1}", "others")
     if workflow.y is not None:
         expect(workflow.y.shape == (runs, nodes), f"y of shape {(runs, nodes)}", workflow.y.shape)
-        known = 0 <= workflow.y.min() and workflow.y.max() < len(workflow.classes)
+        known = workflow.y.min() >= 0 and workflow.y.max() < len(workflow.classes)
         expect(known, f"labels 0 to {len(workflow.classes) - 1} ({', '.join(workflow.classes)})", int(workflow.y.max()))
         expect(workflow.classes[0] == NORMAL, "'normal' as the first class", workflow.classes[0])
     depths(nodes, edges)
     return workflow
-
-
