@@ -78,3 +78,20 @@ def attribution(
     axis.grid(visible=False)
     figure.colorbar(picture, ax=axis, label="log(1 + |z|), signed", shrink=0.8)
     return figure
+
+
+@style()
+def reliability(p: np.ndarray, y: np.ndarray, bins: int = 10) -> Figure:
+    """Share of right answers in each bin of confidence; `p` (n, classes)."""
+    confidence, right = p.max(axis=-1), p.argmax(axis=-1) == y
+    edges = np.linspace(confidence.min(), 1.0, bins + 1)
+    place = np.clip(np.digitize(confidence, edges) - 1, 0, bins - 1)
+    used = [b for b in range(bins) if (place == b).sum() >= 10]
+    figure, axes = new_figure(1, 1, (5.6, 4.6))
+    axis = axes[0, 0]
+    means = [confidence[place == b].mean() for b in used]
+    axis.plot(means, [right[place == b].mean() for b in used], color=BLUE, marker="o", label="detector")
+    axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfectly calibrated")
+    axis.set(xlabel="confidence", ylabel="share of right answers", xlim=(0.2, 1.01), ylim=(0.2, 1.02))
+    axis.legend()
+    return figure

@@ -170,8 +170,8 @@ def notes(workflow: Workflow, config: Config) -> tuple[str, ...]:
 def report(config, run, workflow, scorer, runs, graph, splits, scores, metrics, parts) -> Report:
     page = Report(
         f"Workflow anomalies without labels: {workflow.name}",
-        f"Which of {workflow.runs} runs of {len(workflow.nodes)} jobs suffered from degraded workers, and which workers "
-        f"were they? Learned from telemetry alone; {config.seeds} splits.",
+        f"Which of {workflow.runs} runs of {len(workflow.nodes)} jobs suffered from degraded workers, and which "
+        f"workers were they? Learned from telemetry alone; {config.seeds} splits.",
     )
     test = splits[0][1]
     truth = workflow.anomalous()[test]
@@ -188,8 +188,8 @@ def report(config, run, workflow, scorer, runs, graph, splits, scores, metrics, 
     page.figure(
         "attribution",
         run.figure("attribution", picture),
-        "The workers with the highest scores among the test runs, and the features in which their jobs differ from what "
-        "the network decodes (mean over jobs, units of the robust scale, logarithmic).",
+        "The workers with the highest scores among the test runs, and the features in which their jobs differ from "
+        "what the network decodes (mean over jobs, units of the robust scale, logarithmic).",
     )
     rows = [("all terms", metrics["auc_node"], metrics["auc_node_interval"])]
     rows += [(name, mean, half) for name, (mean, half) in parts.items()]

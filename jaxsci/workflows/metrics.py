@@ -43,7 +43,7 @@ def recall_at_k(scores: Float[np.ndarray, "n"], positive: Bool[np.ndarray, "n"])
 
 
 def within_run_auc(scores: Float[np.ndarray, "runs nodes"], positive: Bool[np.ndarray, "runs nodes"]) -> float:
-    """Mean over runs of the AUC among the jobs of that run, where it has both kinds: blind to what a campaign shares."""
+    """Mean over runs of the AUC among the jobs of that run, where it has both kinds: blind to what runs share."""
     areas = [roc_auc(s, p) for s, p in zip(scores, positive, strict=True) if 0 < p.sum() < p.size]
     return float(np.mean(areas)) if areas else float("nan")
 
@@ -66,7 +66,7 @@ def by_worker(
     host: Int[np.ndarray, "runs nodes"],
     on_worker: Bool[np.ndarray, "runs nodes"],
 ) -> Shaped[np.ndarray, "workers"]:
-    """The value of the first job of every worker of every run, for values that are the same for all jobs of a worker."""
+    """One value for every worker of every run, of values that are the same for all jobs of a worker."""
     span = int(host.max()) + 1
     owner = np.arange(len(host))[:, None] * span + host
     _, first = np.unique(owner[on_worker], return_index=True)

@@ -5,7 +5,7 @@ demands and derived columns consistently:
 
     cores   the part of the runtime that is not staging takes a times as long; a job that spins less while it waits uses
             less CPU time; rates per second fall by a
-    disk    staging takes s times as long, its rates fall by s, and the part of the runtime that reads and writes follows
+    disk    staging takes s times as long, its rates fall by s, and the part of the runtime that is at the disk follows
     network staging from and to the submit site takes s times as long; the job itself does not suffer
 
 A run can also be slow as a whole, or on one physical machine, without any worker being at fault (containers share

@@ -8,8 +8,9 @@ which: q). With latents z and z' of a job in the two views, d = |z - z'|:
     contrastive    (1 - q) d^2 + q max(0, margin - d)^2        both views carry gradient
     discriminative cross-entropy of the kind of degradation, by job and pooled by worker (`supervised.Detector`)
 
-Real anomalies hide in the training runs, a third of the jobs in some. So only the half of the jobs whose workers deviate
-least (`baselines.z_worker_scores`) is trusted to be normal in these terms; degraded views are trusted to be degraded.
+Real anomalies hide in the training runs, a third of the jobs in some. So only the half of the jobs whose workers
+deviate least (`baselines.z_worker_scores`) is trusted to be normal in these terms; degraded views are trusted to be
+degraded.
 The idea of one latent under generative and contrastive losses: arXiv:2310.01247.
 """
 

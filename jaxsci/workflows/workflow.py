@@ -113,7 +113,7 @@ def depths(nodes: int, edges: Int[np.ndarray, "edges 2"]) -> Int[np.ndarray, "no
 
 
 def checked(workflow: Workflow) -> Workflow:
-    """`workflow` itself, once its parts are found to fit each other. Raises `DataError` naming the first that does not."""
+    """`workflow` itself, once its parts are found to fit each other. Raises `DataError` naming what does not."""
     runs, nodes, count = workflow.x.shape
     where = f"workflow {workflow.name}"
 
