@@ -54,7 +54,7 @@ class Config(Settings):
 
 @dataclass(frozen=True)
 class Course:
-    """One campaign: seconds spent, runs made and AUC after every fit; what it took to reach the target (`None`: never)."""
+    """One campaign: seconds spent, runs made and AUC after every fit; the target, and requests by group."""
 
     seconds: np.ndarray
     runs: np.ndarray
@@ -116,9 +116,9 @@ def campaign(
         oracle = SimulatedTestbed(workflow.take(pool), n_runs=config.runs_per_request)
     menu = list(oracle.requests())
     drawn = np.random.default_rng([config.seed, seed]).integers(0, len(menu), config.start)
-    folder = run.path("ledgers")
+    folder = run.checkpoint_directory
     folder.mkdir(exist_ok=True)
-    ledger = Ledger(ExperimentRequest, folder / f"{name}_{seed}.jsonl")
+    ledger = Ledger(ExperimentRequest, folder / f"ledger_{name}_{seed}.jsonl")
     done = run_campaign(
         oracle,
         learner,

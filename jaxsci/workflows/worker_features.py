@@ -1,8 +1,8 @@
 """A worker in a run as one vector, whatever the workflow: what its jobs did, beside its machine and its run.
 
 Standardised features squashed to sign(c) log(1 + |c|); over the jobs of the worker their mean, which opposite
-deviations cancel, and their mean size, which they do not; over the machine and over all jobs on workers the mean. No entry
-knows which workflow, job or host it came from, so what is learned on some workflows can be asked about another.
+deviations cancel, and their mean size, which they do not; over the machine and over all jobs on workers the mean.
+No entry knows which workflow, job or host it came from, so what is learned on some can be asked about another.
 """
 
 from dataclasses import dataclass
