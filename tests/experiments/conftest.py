@@ -21,7 +21,15 @@ PACKAGED_FIELD = resources.files("jaxsci.emulators") / "data" / fields.PACKAGED
 
 # What makes each shipped experiment small enough for a test: two steps of everything, few of anything.
 # A new file in conf/experiment needs a line here.
+WORKFLOW = ["detector.learning.epochs=1", "detector.encoder.width=8"]  # of the packaged runs
+
 TINY = {
+    "workflow_ssl": [*WORKFLOW, "seeds=1", "ablation=false", "time_blocked=false"],
+    "workflow_supervised": [*WORKFLOW, "seeds=1", "trees=0", "detector.members=2", "time_blocked=false"],
+    "workflow_active": ["seeds=1", "requests=4", "others=[]", "learner.members=2", "learner.steps=20"],
+    "workflow_transfer": ["seeds=1", "learner.members=2", "learner.steps=20"],
+    "workflow_watch": WORKFLOW,
+    "benchmarks/testbed": ["runs=3", "timed=2", "learner.members=2", "learner.steps=20"],
     "assimilation": [
         "networks=2",
         "modes=8",

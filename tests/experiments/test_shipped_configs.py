@@ -18,6 +18,12 @@ from jaxsci.core.summary import read_summary
 NAMES = catalogue.names()
 LEADS = (1, 2, 3)
 METRICS = {
+    "workflow_ssl": {"auc_node", "auc_within_run", "auc_run", "auc_worker", "auc_baseline_z_worker"},
+    "workflow_supervised": {"auc_node", "auc_within_run"},
+    "workflow_active": {"seconds_saved_fraction", "runs_saved_fraction"},
+    "workflow_transfer": {"auc_node"},
+    "workflow_watch": {"runs", "alarms", "unreadable_files"},
+    "benchmarks/testbed": {"makespan_error", "worst_effect_error", "runs_per_second"},
     "assimilation": {
         "rmse_analysis_m",
         "rmse_background_m",
@@ -224,7 +230,12 @@ def test_the_report_stands_alone(name, directory):
 
 
 def test_nothing_else_is_left(directory):
-    left = {path.name for path in directory.iterdir()} - {"checkpoints", "model.safetensors"}
+    left = {path.name for path in directory.iterdir()} - {
+        "checkpoints",
+        "model.safetensors",
+        "alarms.jsonl",
+        "alarms.html",
+    }
     assert left == {
         "config.yaml",
         "overrides.yaml",

@@ -1,0 +1,83 @@
+"""Read a workflow: Flow-Bench's folder of CSV files with its graph, or one npz file.
+
+ArXiv:2306.09930. `load_workflow(path)` takes either; without a path, the packaged EHT SMILI workflow.
+"""
+
+from importlib import resources
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from jaxsci.core.errors import DataError
+from jaxsci.workflows.flowbench_csv import load_csv_folder
+from jaxsci.workflows.workflow import Workflow, checked
+
+PACKAGED = "eht_smili"
+_NEEDED = ("x", "features", "host", "hosts", "edges", "nodes")
+
+
+def load_workflow(path: str | Path | None = None, *, graph: str | Path | None = None) -> Workflow:
+    """The workflow at `path`: an npz file, or a folder of CSV files beside or with its `*.dag.json`.
+
+    `graph` names the graph of a CSV folder where it lies elsewhere. Raises `DataError` for whatever does not fit.
+    """
+    if path is None:
+        with resources.as_file(resources.files("jaxsci.workflows").joinpath(f"data/{PACKAGED}.npz")) as packaged:
+            return load_npz(packaged)
+    path = Path(path)
+    if path.is_dir():
+        return load_csv_folder(path, graph=None if graph is None else Path(graph))
+    if path.suffix == ".npz":
+        return load_npz(path)
+    raise DataError(f"{path}: expected an .npz file or a folder of run CSVs, found {_what_is_there(path)}")
+
+
+def load_npz(path: Path) -> Workflow:
+    """The npz form (keys in data/README.md). `y` with `classes`, `job_type`, `transformation`, `run`, `start_epoch` may
+    be absent."""
+    content = _read(path)
+    missing = [key for key in _NEEDED if key not in content]
+    if missing:
+        raise DataError(f"{path}: expected the arrays {', '.join(_NEEDED)}, {', '.join(missing)} missing")
+    x = content["x"]
+    if x.ndim != 3 or not np.issubdtype(x.dtype, np.floating):
+        raise DataError(f"{path}: expected x of shape (runs, jobs, features), got {x.dtype} {x.shape}")
+    runs, nodes = x.shape[:2]
+    labelled = "y" in content and "classes" in content
+    return checked(
+        Workflow(
+            name=path.stem,
+            nodes=_names(content["nodes"]),
+            job_type=_names(content.get("job_type", np.full(nodes, "compute"))),
+            transformation=_names(content.get("transformation", content["nodes"])),
+            edges=content["edges"].astype(np.int64).reshape(-1, 2),
+            features=_names(content["features"]),
+            x=x.astype(np.float32),
+            host=content["host"].astype(np.int64),
+            hosts=_names(content["hosts"]),
+            run=_names(content.get("run", np.arange(runs))),
+            start_epoch=content.get("start_epoch", np.arange(runs)).astype(np.float64),
+            y=content["y"].astype(np.int64) if labelled else None,
+            classes=_names(content["classes"]) if labelled else ("normal",),
+        )
+    )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; give data.path=<npz file or folder of run CSVs>") from None
+    except (OSError, ValueError, BadZipFile, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: expected an npz archive of plain arrays ({reason})") from None
+
+
+def _names(array: np.ndarray) -> tuple[str, ...]:
+    return tuple(str(name) for name in array.tolist())
+
+
+def _what_is_there(path: Path) -> str:
+    return "neither" if path.exists() else "nothing"
