@@ -123,9 +123,7 @@ def poisson_deviance(expected: Float[Array, "*shape"], counts: Float[Array, "*sh
     return 2 * (expected - counts + counts * (jnp.log(safe) - jnp.log(expected)))
 
 
-def centred(
-    counts: Float[Array, "x y z"], size: int, *, by: str = "centroid"
-) -> Float[Array, "size size size"]:
+def centred(counts: Float[Array, "x y z"], size: int, *, by: str = "centroid") -> Float[Array, "size size size"]:
     """The cube of `size` about the peak: the `maximum`, or the `centroid` of the brightest voxels (above a tenth).
 
     A dislocation may split the peak, which moves its maximum from crystal to crystal; the centroid moves less. Voxels

@@ -163,9 +163,7 @@ def dislocation_phase(scene: Scene, prior: Prior, axis: Float[Array, " k"]) -> F
 def expected(scene: Scene, prior: Prior) -> Float[Array, "n n n"]:
     """Mean counts: the whole chain from a dislocation to the detector, differentiable in every leaf of the scene."""
     field = scattering.far_field(object_of(scene, prior), prior.n, prior.oversampling)
-    return detector.expected_counts(
-        scattering.intensity(field), photons=scene.photons, background=scene.background
-    )
+    return detector.expected_counts(scattering.intensity(field), photons=scene.photons, background=scene.background)
 
 
 def sample(prior: Prior, kind: Int[Array, ""], *, key: Key[Array, ""]) -> tuple[Float[Array, "n n n"], Label]:
@@ -192,7 +190,9 @@ def _orientation(prior: Prior, *, key: Key[Array, ""]) -> Float[Array, "3 3"]:
     zero = jnp.zeros(())
     spin = _rotation(jnp.stack([jnp.cos(turn / 2), zero, zero, jnp.sin(turn / 2)]))
     lean = jnp.deg2rad(prior.misset) * jax.random.uniform(tilt, (3,), minval=-1.0)
-    return _rotation(jnp.concatenate([jnp.ones(1), lean / 2])) @ spin @ jnp.asarray(aligned(prior.reflection), jnp.float32)
+    return (
+        _rotation(jnp.concatenate([jnp.ones(1), lean / 2])) @ spin @ jnp.asarray(aligned(prior.reflection), jnp.float32)
+    )
 
 
 def _rotation(quaternion: Float[Array, "4"]) -> Float[Array, "3 3"]:

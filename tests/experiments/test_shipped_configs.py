@@ -68,6 +68,8 @@ METRICS = {
         "rmse_forecast_equations",
         "rmse_forecast_emulator",
     },
+    "diffraction": {"accuracy_visible", "accuracy_all", "accuracy_random_forest"},
+    "benchmarks/diffraction": {"patterns_per_second_ratio", "fft_vs_atomistic_r", "atomistic_speedup"},
     "benchmarks/plan_truth": {
         "mean_time_error",
         "max_time_error",
