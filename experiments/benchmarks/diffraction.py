@@ -20,7 +20,7 @@ from jaxsci.core.report import Report
 from jaxsci.core.rundir import Run
 from jaxsci.core.summary import Reference, Summary
 from jaxsci.diffraction import generator, scattering
-from jaxsci.diffraction.benchmark_case import A, LENGTH, REFLECTION, amplitudes_of_gold_sphere, gold_sphere
+from jaxsci.diffraction.benchmark_case import LENGTH, REFLECTION, A, amplitudes_of_gold_sphere, gold_sphere
 from jaxsci.diffraction.dislocation import displacement
 
 OVERSAMPLINGS = (1, 2, 4)

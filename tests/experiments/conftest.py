@@ -112,6 +112,15 @@ TINY = {
         "training.optimizer.warmup_steps=0",
         "forest.trees=5",
     ],
+    "phase_retrieval": [
+        "starts=1",
+        "refine_steps=2",
+        "data.size=32",
+        "retrieval.cycles=1",
+        "retrieval.hio=3",
+        "retrieval.er=2",
+        "retrieval.final_er=2",
+    ],
     "benchmarks/plan_truth": [],
     "benchmarks/transformer_vs_torch": ["steps=1", "rounds=2", "torch_compile=false", "model.layers=1"],
 }
