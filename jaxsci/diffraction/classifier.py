@@ -46,12 +46,13 @@ class Classifier(eqx.Module):
     """
 
     kind: str = eqx.field(static=True)
+    classes: int = eqx.field(static=True)
     convolutions: tuple[eqx.Module, ...]
     hidden: eqx.nn.Linear
     out: eqx.nn.Linear
 
     def __init__(self, n: int, classes: int, *, kind: Kind = "slab", width: int = 32, key: Key[Array, ""]):
-        self.kind = kind
+        self.kind, self.classes = kind, classes
         one_of(self, "kind", ("slab", "volume", "slice"))
         keys = jax.random.split(key, 5)
         convolution = eqx.nn.Conv3d if kind == "volume" else eqx.nn.Conv2d

@@ -52,7 +52,7 @@ def make_patterns(
 ) -> Patterns:
     """`samples` patterns, classes and priors (say, reflections) taking turns; sample i depends on `key` and i alone."""
     parts: list[tuple[np.ndarray, ...]] = []
-    programs = [_program(prior) for prior in priors]
+    programs = [pattern_program(prior) for prior in priors]
     for first in range(0, samples, CHUNK):
         # A chunk is of one prior: its program is compiled for it.
         which = first // CHUNK % len(priors)
@@ -67,7 +67,9 @@ def make_patterns(
     return Patterns(*columns)
 
 
-def _program(prior: Prior) -> Callable:
+def pattern_program(prior: Prior) -> Callable:
+    """(keys, kinds) -> what `Patterns` holds but the reflection; one program for each number of keys."""
+
     def one(argument: tuple[Array, Array]) -> tuple[Array, ...]:
         key, kind = argument
         counts, label = generator.sample(prior, kind, key=key)
