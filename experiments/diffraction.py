@@ -1,4 +1,4 @@
-"""Which line defect does a nanocrystal hold? A classifier of raw Bragg patterns, trained on simulations made on demand."""
+"""Which line defect does a nanocrystal hold? A classifier of raw Bragg patterns, trained on simulations on demand."""
 
 import time
 from dataclasses import dataclass, field
@@ -138,8 +138,8 @@ def _summary(
         "accuracy_random_forest": Reference(metrics["accuracy_visible"], "the networks, same data", "lower"),
     }
     notes = (
-        f"{config.samples} training patterns, each of its own crystal; test crystals come from another stream of keys.",
-        "A screw with g.b = 0 is exactly a perfect crystal in the continuum: naming it counts as wrong in accuracy_all, "
+        f"{config.samples} training patterns, each of its own crystal; test crystals have keys of another stream.",
+        "A screw with g.b = 0 is exactly a perfect crystal in the continuum: naming it is wrong in accuracy_all, "
         "which no method can bring to 1, and 'none or invisible' is the right answer in accuracy_none_or_invisible.",
         "The published figure belongs to relaxed gold crystals of 204.7 angstrom, which are not at hand.",
     )

@@ -136,7 +136,7 @@ def _campaigns(
     bar: Progress,
     interrupt: Interrupt,
 ) -> dict[str, list[Ledger[PatternRequest]]]:
-    """Seeds in the outer loop: an interrupted run has every policy for the seeds it has. A ledger begun is begun anew."""
+    """Seeds in the outer loop: an interrupted run has every policy for the seeds it has. What was begun is begun anew."""
     found: dict[str, list[Ledger[PatternRequest]]] = {policy: [] for policy in config.policies}
     update = make_rule(_network(config, 0), "fine_tune", config.campaign)
     whole = join(list(test.values()))
@@ -186,9 +186,7 @@ def _streams(
         for rule, update in rules.items():
             if interrupt.requested():
                 raise KeyboardInterrupt("interrupted; the campaigns are kept; continue with resume=<run directory>")
-            found[rule].append(
-                learn_stream(_network(config, seed), domains, tests, update, config.learner, seed=seed)
-            )
+            found[rule].append(learn_stream(_network(config, seed), domains, tests, update, config.learner, seed=seed))
             bar.update(rule=rule, accuracy=float(found[rule][-1].accuracy[-1].mean()))
     return found
 
@@ -245,9 +243,9 @@ def _summary(
         "forgetting": Reference(0.02, "2 points of accuracy, replay by seed", "lower"),
     }
     notes = (
-        f"The accuracy to match is the mean of the static policy's last {SETTLED} fits; it is matched where the mean of "
-        f"{SMOOTHED} consecutive fits reaches it. Every policy makes the same number of updates per request. A seed that "
-        "never matches counts as 1.",
+        f"The accuracy to match is the mean of the static policy's last {SETTLED} fits; matched where the mean of "
+        f"{SMOOTHED} consecutive fits reaches it. Every policy makes the same number of updates per request. A seed "
+        "that never matches counts as 1.",
         "samples_fraction_to_match_static is the accuracy-driven policy's.",
         "The test set is stratified over all cells and frozen; its keys are of another stream.",
         "The simulator's seconds are a pattern's price, measured once for each domain, times the patterns asked for.",

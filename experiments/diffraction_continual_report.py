@@ -61,7 +61,8 @@ def report(
         "Learners of the stream",
         ("learner", "final accuracy", "backward transfer", "forward transfer", "forgetting"),
         rows,
-        caption=f"{config.domain_samples} patterns of each domain, {config.learner.updates} updates each; memories keep "
+        caption=f"{config.domain_samples} patterns of each domain, {config.learner.updates} updates each; memories keep"
+        " "
         f"{config.learner.memory:.0%} of them, as keys. joint sees all domains so far: an upper bound.",
     )
     return page

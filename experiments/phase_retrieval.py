@@ -29,8 +29,8 @@ THREADS = 0.5  # a line that crosses half the crystal's thickness is a dislocati
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """`starts` random starts, of which the best counts. `refine_steps` of the Poisson likelihood follow it: a better fit,
-    but also to the noise, so that windings are looked for in what the projections found.
+    """`starts` random starts, of which the best counts. `refine_steps` of the Poisson likelihood follow it: a better
+    fit, but also to the noise, so that windings are looked for in what the projections found.
 
     `control`: also insert a dislocation into the object found, at the same number of photons, and look for it.
     """

@@ -156,8 +156,10 @@ def learn_stream(
         if rule in ("replay", "der", "agem"):
             kept = take(domain, rng.permutation(len(domain.kind))[: max(int(config.memory * len(domain.kind)), 1)])
             new = Memory(kept, logits_of(network, kept))
-            memory = new if memory is None else Memory(
-                join([memory.patterns, new.patterns]), np.concatenate([memory.logits, new.logits])
+            memory = (
+                new
+                if memory is None
+                else Memory(join([memory.patterns, new.patterns]), np.concatenate([memory.logits, new.logits]))
             )
         elif rule == "ewc":
             sample = take(domain, rng.integers(0, len(domain.kind), config.batch))

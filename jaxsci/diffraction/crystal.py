@@ -86,7 +86,7 @@ def superellipsoid(
 
 
 def support_on_grid(body: Body, axis: Float[Array, " n"], *, softness: float = 0.35) -> Float[Array, "n n n"]:
-    """S(r) on the grid `axis` x `axis` x `axis`: as `support`, with n.r from outer sums and nothing of a facets axis."""
+    """S(r) on the grid `axis` x `axis` x `axis`: as `support`, with n.r from outer sums, facet after facet."""
     along = body.normals[:, :, None] * (axis / softness)
     depths = body.distances / softness
     result = jnp.ones((len(axis),) * 3, axis.dtype)

@@ -207,7 +207,7 @@ def _rotation(quaternion: Float[Array, "4"]) -> Float[Array, "3 3"]:
 
 
 def _defect(prior: Prior, kind: Int[Array, ""], *, key: Key[Array, ""]) -> tuple[Array, Array, Array, Array]:
-    """Burgers vector, line direction, glide normal (crystal axes) and system; mixed lines are 30 to 60 degrees off b."""
+    """Burgers vector, line, glide normal (crystal axes) and system; mixed lines are 30 to 60 degrees off b."""
     systems = [edges(prior.matter.centring), screws(prior.matter.centring)]
     choose, bend = jax.random.split(key)
     share = jax.random.uniform(choose)

@@ -18,7 +18,6 @@ from jaxtyping import Float, PRNGKeyArray, PyTree
 
 from jaxsci.active import Answer, Prospect, Request, Situation, Strategy
 from jaxsci.core.config import between
-from jaxsci.diffraction import generator
 from jaxsci.diffraction.classifier import Classifier, reflection_features
 from jaxsci.diffraction.continual import LearnerConfig, UpdateRule, join, logits_of, take
 from jaxsci.diffraction.generator import CLASSES, Prior
@@ -82,7 +81,7 @@ class Simulator:
 class AccuracyDriven(Strategy, kind="accuracy"):
     """Cells in proportion to what their validation accuracy lacks of `target`, and a share `exploration` of them alike.
 
-    The learner reports the lack as the prospect's `loss`. The largest of log share + Gumbel noise draws from the shares.
+    The learner reports the lack as the prospect's `loss`. The largest log share + Gumbel noise is a draw.
     """
 
     exploration: float = 0.1
@@ -146,7 +145,7 @@ class ReplayLearner:
     def prospects(
         self, model: OnlineModel, data: Sequence[Patterns], requests: Sequence[PatternRequest]
     ) -> Sequence[Prospect]:
-        """`loss` is what the accuracy of the cell's validation patterns lacks; `predictions` are their probabilities."""
+        """`loss` is what the cell's validation accuracy lacks; `predictions` are their probabilities."""
         network = self.network(model)
         groups = [request.group for request in requests]
         parts = [self._validation[group] for group in groups]
@@ -166,4 +165,3 @@ class ReplayLearner:
             "accuracy": float(np.mean(logits.argmax(axis=1) == self._test.target)),
             "cross_entropy": float(jnp.mean(loss)),
         }
-

@@ -82,7 +82,7 @@ def gemm_sum(
 ) -> Complex[Array, "n n n"]:
     """A(q) as matrix products over blocks of atoms; `n` even.
 
-    exp(i q.r) factorises on a Cartesian grid, and each factor is a cosine and a sine of |q| only. So all that depends on
+    exp(i q.r) factorises on a Cartesian grid, and each factor is a cosine and a sine of |q| only. All that depends on
     atoms is one real product of shapes (2 (n+1), atoms) x (atoms, (n+1)^2): 4 atoms n^3 operations, half of those of
     the complex product, and no exponential in the inner loop. Differentiable in positions and weights.
     """
@@ -122,7 +122,7 @@ def atomistic(
     length: float,
     sum_over_atoms: Callable[..., Complex[Array, "n n n"]] = gemm_sum,
 ) -> Complex[Array, "n n n"]:
-    """The field around `reflection` (Miller indices) of atoms at lattice sites `positions` + `displacements` (angstrom).
+    """The field around `reflection` (Miller indices) of atoms at sites `positions` + `displacements` (angstrom).
 
     G.R is a multiple of 2 pi and is left out, which keeps float32 exact enough.
     """
