@@ -1,7 +1,7 @@
 """Which line defect does a nanocrystal hold? A classifier of raw Bragg patterns, trained on simulations on demand."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
@@ -49,8 +49,6 @@ class Config(Settings):
             check_reflection(reflection, self.prior.matter.centring, f"reflections[{number}]")
 
     def priors(self) -> list[Prior]:
-        from dataclasses import replace
-
         return [replace(self.prior, reflection=reflection) for reflection in self.reflections]
 
 
@@ -147,11 +145,21 @@ def _summary(
 
 
 def _examples(config: Config, key: jax.Array) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Object and pattern of one crystal with each defect, the first reflection."""
+    """Object and mean counts of one crystal with each defect in the first reflection, which sees them all."""
     prior = config.priors()[0]
     found = []
-    for kind in range(config.classes):
-        scene, _ = generator.draw(prior, jax.numpy.asarray(kind), key=jax.random.fold_in(key, 1000))
-        counts = generator.expected(scene, prior)
-        found.append((np.asarray(generator.object_of(scene, prior)), np.asarray(network_input(counts))))
+    for attempt in range(100):
+        drawn = [
+            generator.draw(prior, jax.numpy.asarray(kind), key=jax.random.fold_in(key, 1000 + attempt))
+            for kind in range(config.classes)
+        ]
+        if all(bool(generator.is_visible(label)) for _, label in drawn):
+            break
+    for scene, _ in drawn:
+        found.append(
+            (
+                np.asarray(generator.object_of(scene, prior)),
+                np.asarray(network_input(generator.expected(scene, prior))),
+            )
+        )
     return found

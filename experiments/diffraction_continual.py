@@ -136,7 +136,7 @@ def _campaigns(
     bar: Progress,
     interrupt: Interrupt,
 ) -> dict[str, list[Ledger[PatternRequest]]]:
-    """Seeds in the outer loop: an interrupted run has every policy for the seeds it has. What was begun is begun anew."""
+    """Seeds in the outer loop: an interrupted run has every policy for its seeds. What was begun is begun anew."""
     found: dict[str, list[Ledger[PatternRequest]]] = {policy: [] for policy in config.policies}
     update = make_rule(_network(config, 0), "fine_tune", config.campaign)
     whole = join(list(test.values()))

@@ -108,7 +108,7 @@ def requests(config: "Config", ledgers: list[Ledger[PatternRequest]]) -> Figure:
 
 @style()
 def matrices(streams: dict[str, list[StreamResult]], names: list[str]) -> Figure:
-    columns = 3
+    columns = min(3, len(streams))
     lines = -(-len(streams) // columns)
     figure, axes = new_figure(lines, columns, (11, 3.6 * lines))
     for axis in axes.flat[len(streams) :]:
