@@ -35,9 +35,12 @@ import pytest  # noqa: E402
 ROOMS = (
     "jaxsci.active",
     "jaxsci.assimilation",
+    "jaxsci.bayesnas",
+    "jaxsci.diffraction",
     "jaxsci.drift",
     "jaxsci.dynamics",
     "jaxsci.emulators",
+    "jaxsci.racing",
 )
 jaxtyping.install_import_hook(ROOMS, "beartype.beartype")
 

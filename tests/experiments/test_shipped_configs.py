@@ -78,6 +78,10 @@ METRICS = {
         "rmse_forecast_equations",
         "rmse_forecast_emulator",
     },
+    "diffraction": {"accuracy_visible", "accuracy_all", "accuracy_random_forest"},
+    "phase_retrieval": {"chi_square", "winding_squares_inside"},
+    "diffraction_continual": {"samples_fraction_to_match_static", "forgetting"},
+    "benchmarks/diffraction": {"patterns_per_second_ratio", "fft_vs_atomistic_r", "atomistic_speedup"},
     "benchmarks/plan_truth": {
         "mean_time_error",
         "max_time_error",

@@ -1,0 +1,191 @@
+"""Which dislocation, exactly: every (b, t) of the lattice is fitted to the counts through the simulator, and ranked.
+
+The orientation is known. For each hypothesis the facets' distances, the line's place and a quadratic phase for each
+reflection are found by Adam on the Poisson deviance, from several starts at once. Hypotheses that fit equally well are
+reported as a tie; another reflection, chosen for the contrast it gives between them, resolves it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Key
+
+from jaxsci.core.config import positive
+from jaxsci.diffraction import detector, scattering
+from jaxsci.diffraction.crystal import Body, family_normals, support_on_grid
+from jaxsci.diffraction.dislocation import Line, displacement
+from jaxsci.diffraction.generator import Prior
+from jaxsci.diffraction.lattice import Centring, Reflection, edges, screws
+
+
+class Hypothesis(NamedTuple):
+    """`kind` is none, edge or screw; `burgers`, `direction` and `normal` in the cubic axes, units of a."""
+
+    kind: str
+    burgers: tuple[float, float, float]
+    direction: tuple[float, float, float]
+    normal: tuple[float, float, float]
+
+    def visibility(self, reflection: Reflection) -> float:
+        """|g.b|."""
+        return abs(float(np.dot(self.burgers, reflection)))
+
+
+class Shape(NamedTuple):
+    """What is fitted beside the hypothesis. Lengths in voxels."""
+
+    distances: Float[Array, "14"]
+    core: Float[Array, "3"]
+    quadratic: Float[Array, "reflections 6"]
+    """Of the phase: radians per voxel^2, times xx, yy, zz, xy, yz, zx."""
+
+
+class Fit(NamedTuple):
+    """One hypothesis at its best start."""
+
+    hypothesis: Hypothesis
+    deviance: float
+    """Mean over voxels and reflections; about 1 where counts are many, less where most voxels are empty."""
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Fits, the best first, and which of them cannot be told from the best."""
+
+    fits: tuple[Fit, ...]
+    tied: tuple[Fit, ...]
+
+    @property
+    def resolved(self) -> bool:
+        return len(self.tied) == 1
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """`steps` of Adam from `rate` to 0 by a cosine, for each of `starts`. `tie`: relative excess of the deviance."""
+
+    steps: int = 160
+    starts: int = 5
+    rate: float = 0.15
+    tie: float = 0.2
+
+    def __post_init__(self) -> None:
+        positive(self, "steps", "starts", "rate", "tie")
+
+
+def hypotheses(centring: Centring) -> list[Hypothesis]:
+    """The perfect crystal, every screw, every edge."""
+    found = [Hypothesis("none", (0.0, 0.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0))]
+    for kind, systems in (("screw", screws(centring)), ("edge", edges(centring))):
+        found += [Hypothesis(kind, tuple(b), tuple(t), tuple(n)) for b, t, n in zip(*systems, strict=True)]
+    return found
+
+
+def expected_of(
+    vectors: Float[Array, "3 3"], shape: Shape, prior: Prior, reflections: Sequence[Reflection]
+) -> Float[Array, "reflections n n n"]:
+    """Intensities (unnormalised) of a hypothesis, rows b, t, n of `vectors`, in the cubic axes."""
+    axis = jnp.asarray(scattering.fine_axis(prior.span, prior.oversampling), jnp.float32)
+    points = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    normals = jnp.asarray(family_normals((1, 1, 1), (1, 0, 0)), jnp.float32)
+    density = support_on_grid(Body(normals, shape.distances), axis, softness=prior.softness)
+    line = Line(*vectors, shape.core)
+    u = displacement(line, points, poisson=prior.matter.poisson, core_radius=prior.core_radius)
+    x, y, z = axis[:, None, None], axis[:, None], axis
+    found = []
+    for number, reflection in enumerate(reflections):
+        xx, yy, zz, xy, yz, zx = shape.quadratic[number]
+        bent = xx * x * x + yy * y * y + zz * z * z + xy * x * y + yz * y * z + zx * z * x
+        phase = 2 * jnp.pi * (u @ jnp.asarray(reflection, jnp.float32)) + bent
+        field = jax.lax.complex(density * jnp.cos(phase), density * jnp.sin(phase))
+        found.append(scattering.intensity(scattering.far_field(field, prior.n, prior.oversampling)))
+    return jnp.stack(found)
+
+
+def mean_deviance(
+    intensities: Float[Array, "reflections n n n"], counts: Float[Array, "reflections n n n"], background: float
+) -> Float[Array, ""]:
+    """Of the counts from intensities scaled to the observed total."""
+    scale = jnp.sum(counts, (1, 2, 3), keepdims=True) / jnp.sum(intensities, (1, 2, 3), keepdims=True)
+    return jnp.mean(detector.poisson_deviance(scale * intensities + background, counts))
+
+
+def rank(
+    counts: Float[Array, "reflections n n n"],
+    reflections: Sequence[Reflection],
+    candidates: Sequence[Hypothesis],
+    prior: Prior,
+    config: FitConfig,
+    *,
+    key: Key[Array, ""],
+) -> Ranking:
+    """Fit every candidate to the patterns of one crystal in its cubic axes, and order them by deviance."""
+    starts = _starts(prior, len(reflections), config.starts, key=key)
+    solve = jax.jit(
+        jax.vmap(partial(_fit, prior=prior, reflections=tuple(reflections), config=config), (None, 0, None))
+    )
+    fits = []
+    for candidate in candidates:
+        vectors = jnp.asarray([candidate.burgers, candidate.direction, candidate.normal], jnp.float32)
+        shapes, deviances = solve(vectors, starts, jnp.asarray(counts))
+        best = int(jnp.nanargmin(deviances))
+        fits.append(Fit(candidate, float(deviances[best]), jax.tree.map(lambda leaf, best=best: leaf[best], shapes)))
+    fits.sort(key=lambda fit: fit.deviance)
+    tied = [fit for fit in fits if fit.deviance <= (1 + config.tie) * fits[0].deviance]
+    return Ranking(tuple(fits), tuple(tied))
+
+
+def next_reflection(ranking: Ranking, options: Sequence[Reflection]) -> Reflection:
+    """The reflection of the largest information on which of the tied hypotheses is true, judged by |g.b|.
+
+    Entropy (nats) of the classes of equal |g.b| that it divides them into, all being equally likely; the first such.
+    """
+
+    def information(reflection: Reflection) -> float:
+        seen = [fit.hypothesis.visibility(reflection) for fit in ranking.tied]
+        shares = np.unique(np.round(seen, 6), return_counts=True)[1] / len(seen)
+        return float(-np.sum(shares * np.log(shares)))
+
+    return max(options, key=information)
+
+
+def _starts(prior: Prior, reflections: int, count: int, *, key: Key[Array, ""]) -> Shape:
+    size, place = jax.random.split(key)
+    low, high = prior.radius
+    radius = jax.random.uniform(size, (count, 1), minval=low, maxval=high)
+    relative = jnp.concatenate([jnp.ones(8), jnp.full(6, sum(prior.ratio) / 2)])
+    core = radius * jax.random.uniform(place, (count, 3), minval=-prior.core, maxval=prior.core)
+    return Shape(radius * relative, core, jnp.zeros((count, reflections, 6)))
+
+
+def _fit(
+    vectors: Array, start: Shape, counts: Array, *, prior: Prior, reflections: tuple, config: FitConfig
+) -> tuple[Shape, Array]:
+    scale = Shape(jnp.float32(1.0), jnp.float32(1.0), jnp.float32(0.02))  # a unit of each is about as large a change
+
+    def shape_of(units: Shape) -> Shape:
+        return jax.tree.map(lambda a, b: a * b, units, scale)
+
+    def loss(units: Shape) -> Array:
+        # The root tames the first steps, when the deviance is thousands of times its final value.
+        return jnp.sqrt(
+            mean_deviance(expected_of(vectors, shape_of(units), prior, reflections), counts, prior.background)
+        )
+
+    optimizer = optax.adam(optax.cosine_decay_schedule(config.rate, config.steps))
+
+    def update(state: tuple, _: None) -> tuple[tuple, None]:
+        units, memory = state
+        change, memory = optimizer.update(jax.grad(loss)(units), memory)
+        return (optax.apply_updates(units, change), memory), None
+
+    units = jax.tree.map(lambda a, b: a / b, start, scale)
+    (units, _), _ = jax.lax.scan(update, (units, optimizer.init(units)), None, length=config.steps)
+    return shape_of(units), jnp.square(loss(units))
