@@ -22,11 +22,12 @@ class ShallowWater(eqx.Module):
     `bottom` is None). A state holds cell averages, x along axis 1 and y along axis 2, both periodic with the same
     `spacing`; the depth is above zero everywhere.
 
-    WENO5 reconstruction of each component in each direction (weights `js` or `z`), SSP-RK3, and at the faces the local Lax-Friedrichs (`rusanov`) or the `hll` flux
-    (Harten, Lax and van Leer 1983, SIAM Rev. 25, 35-61, with the bounds of Davis 1988 on the wave speeds). Fifth order
-    in space where the flow varies along one axis. In two dimensions the flux through a face is that of the face's mean
-    state: formally second order, with a small constant. `form="difference"` takes a state for point values and
-    reconstructs split fluxes instead (Jiang and Shu 1996), which is fifth order in two dimensions too.
+    WENO5 reconstruction of each component in each direction (weights `js` or `z`), SSP-RK3, and at the faces the local
+    Lax-Friedrichs (`rusanov`) or the `hll` flux (Harten, Lax and van Leer 1983, SIAM Rev. 25, 35-61, with the bounds of
+    Davis 1988 on the wave speeds). Fifth order in space where the flow varies along one axis. In two dimensions the
+    flux through a face is that of the face's mean state: formally second order, with a small constant.
+    `form="difference"` takes a state for point values and reconstructs split fluxes instead (Jiang and Shu 1996), which
+    is fifth order in two dimensions too.
 
     Over an uneven bottom the surface `h + b` is reconstructed, and the pressure is split so that water at rest stays at
     rest to rounding (Rogers, Borthwick and Taylor 2003, J. Comput. Phys. 192, 422-451); second order where b varies.

@@ -140,9 +140,7 @@ class TwoBumps(Family, kind="two_bumps"):
     @property
     def ranges(self) -> Float[np.ndarray, "parameters 2"]:
         place = (-self.reach, self.reach)
-        return np.array(
-            [place, place, self.widths, self.amplitudes, self.second_amplitudes, self.hill_heights], float
-        )
+        return np.array([place, place, self.widths, self.amplitudes, self.second_amplitudes, self.hill_heights], float)
 
     def begin(self, parameters, simulation):
         x, y, width, first, second, height = parameters

@@ -27,9 +27,7 @@ def weno5_z(a: Array, b: Array, c: Array, d: Array, e: Array) -> Array:
     """
     smooth = _smoothness(a, b, c, d, e)
     over_all = jnp.abs(smooth[0] - smooth[2])
-    w0, w1, w2 = (
-        share * (1 + jnp.square(over_all / (1e-12 + s))) for share, s in zip((1, 6, 3), smooth, strict=True)
-    )
+    w0, w1, w2 = (share * (1 + jnp.square(over_all / (1e-12 + s))) for share, s in zip((1, 6, 3), smooth, strict=True))
     return _combine(w0, w1, w2, a, b, c, d, e)
 
 

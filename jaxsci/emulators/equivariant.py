@@ -80,7 +80,8 @@ def align(
 ) -> Float[np.ndarray, "runs times n m"]:
     """Every field of a run moved back by the run's shift."""
     move = jax.jit(fourier_shift)
-    return np.stack([np.asarray(move(jnp.asarray(run), -jnp.asarray(s))) for run, s in zip(fields, shifts, strict=True)])
+    pairs = zip(jnp.asarray(fields), -jnp.asarray(shifts), strict=True)
+    return np.stack([np.asarray(move(run, shift)) for run, shift in pairs])
 
 
 class EquivariantEmulator(eqx.Module):

@@ -99,9 +99,7 @@ class Sampling(eqx.Module):
         return HyperReduced(SampledShallowWater(model, basis, self.cells), self.fill, model.dt)
 
 
-def choose_sampling(
-    basis: StateBasis, rates: StateBasis, *, selection: Literal["deim", "qdeim"] = "qdeim"
-) -> Sampling:
+def choose_sampling(basis: StateBasis, rates: StateBasis, *, selection: Literal["deim", "qdeim"] = "qdeim") -> Sampling:
     """From POD modes of the right-hand side, `rates` (their mean is zero or part of their span).
 
     Each component chooses its own points; all are then used for all three, by least squares.

@@ -39,5 +39,5 @@ def gappy_inverse(
     """
     rows = basis[chosen]
     if len(chosen) < basis.shape[1] or np.linalg.matrix_rank(rows) < basis.shape[1]:
-        raise ConfigError(f"points: expected {basis.shape[1]} independent ones or more, got {len(chosen)} of lower rank")
+        raise ConfigError(f"points: expected {basis.shape[1]} or more, independent, got {len(chosen)}")
     return np.linalg.pinv(rows)

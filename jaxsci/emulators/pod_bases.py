@@ -1,4 +1,4 @@
-"""Ways to the leading right singular vectors of a snapshot matrix: whole, by the smaller Gram matrix, sketched, streamed."""
+"""The leading right singular vectors of a snapshot matrix: whole, by its Gram matrix, sketched, or streamed."""
 
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -16,10 +16,8 @@ class Leading(NamedTuple):
     singular: Float[np.ndarray, " rank"]
 
 
-def leading(
-    matrix: Float[np.ndarray, "times points"], rank: int, method: Method = "svd", *, seed: int = 0
-) -> Leading:
-    """The first `rank` right singular vectors (`svd` and `snapshots`: exact; the others to what their own pages say)."""
+def leading(matrix: Float[np.ndarray, "times points"], rank: int, method: Method = "svd", *, seed: int = 0) -> Leading:
+    """The first `rank` right singular vectors (`svd`, `snapshots`: exact; `randomised`, `streaming`: nearly so)."""
     if method == "svd":
         _, singular, right = np.linalg.svd(matrix, full_matrices=False)
         found = Leading(right.T, singular)

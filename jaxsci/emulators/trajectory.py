@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxsci.core.errors import DataError
 
@@ -83,3 +83,20 @@ def predict_all(
 ) -> Float[Array, "runs times modes"]:
     """Trajectories of many runs at once."""
     return jax.vmap(model)(parameters)
+
+
+class Answer(NamedTuple):
+    """Trajectories, and which of them are guesses."""
+
+    trajectories: Float[Array, "runs times modes"]
+    outside: Bool[np.ndarray, " runs"]
+    """Parameters outside the range trained on: nothing is known about the error there."""
+
+
+def predict_flagged(
+    model: Callable[[Array], Array],
+    inside: Callable[[np.ndarray], np.ndarray],
+    parameters: Float[np.ndarray, "runs parameters"],
+) -> Answer:
+    """`predict_all`, with runs outside the training range flagged (`inside` is that of the family trained on)."""
+    return Answer(predict_all(model, jnp.asarray(parameters, jnp.float32)), ~np.asarray(inside(parameters)))

@@ -72,6 +72,15 @@ METRICS = {
         "rmse_forecast_equations",
         "rmse_forecast_emulator",
     },
+    "reduced_order": {
+        "floor_mse",
+        "climatology_mse",
+        *(
+            f"{metric}_{method}"
+            for metric in ("mse", "mse_late", "seconds_per_trajectory")
+            for method in ("galerkin", "lstm", "na_lstm", "na_blstm", "equivariant")
+        ),
+    },
     "benchmarks/plan_truth": {
         "mean_time_error",
         "max_time_error",

@@ -11,14 +11,15 @@ from jaxsci.emulators.sequence.layers import dropped, scan_lstm, zero_linear
 class NaLstm(eqx.Module):
     """`features -> (times, modes)`: step k of the LSTM emits the time series of mode k, in one call for all times.
 
-    What reaches step k are the features, embedded by a perceptron, and a learned code of the mode; the hidden state carries information from the
-    modes before it, and, with `both_ways` (the NA-BLSTM), a second LSTM from those after it. Time is nowhere a
-    recurrence: the number of times is the width of the head.
+    What reaches step k is a projection, the mode's own, of the embedded features; the hidden state carries information
+    from the modes before it, and, with `both_ways` (the NA-BLSTM), a second LSTM from those after it. The head sees the
+    hidden states and, past them, the projection itself. Time is nowhere a recurrence: the number of times is the width
+    of the head.
     Source: Maulik, Lusch and Balaprakash 2020, arXiv:2006.14725, section 3 (layer sizes are our own).
     """
 
-    codes: Float[Array, "modes code"]
     embed: list[eqx.nn.Linear]
+    projections: Float[Array, "modes inputs embedding"]
     forward: eqx.nn.LSTMCell
     backward: eqx.nn.LSTMCell | None
     head: eqx.nn.Linear
@@ -30,23 +31,22 @@ class NaLstm(eqx.Module):
         times: int,
         modes: int,
         *,
-        width: int = 64,
-        embedding: int = 128,
-        code: int = 16,
+        width: int = 48,
+        embedding: int = 256,
         both_ways: bool = False,
         dropout: float = 0.0,
         key: PRNGKeyArray,
     ):
         keys = jax.random.split(key, 6)
         dtype = jnp.float32
-        self.codes = jax.random.normal(keys[0], (modes, code), dtype)
         self.embed = [
-            eqx.nn.Linear(features, embedding, dtype=dtype, key=keys[1]),
-            eqx.nn.Linear(embedding, embedding, dtype=dtype, key=keys[5]),
+            eqx.nn.Linear(features, embedding, dtype=dtype, key=keys[0]),
+            eqx.nn.Linear(embedding, embedding, dtype=dtype, key=keys[1]),
         ]
-        self.forward = eqx.nn.LSTMCell(embedding + code, width, dtype=dtype, key=keys[2])
-        self.backward = eqx.nn.LSTMCell(embedding + code, width, dtype=dtype, key=keys[3]) if both_ways else None
-        self.head = zero_linear(width * (1 + both_ways), times, key=keys[4])
+        self.projections = jax.random.normal(keys[2], (modes, width, embedding), dtype) / embedding**0.5
+        self.forward = eqx.nn.LSTMCell(width, width, dtype=dtype, key=keys[3])
+        self.backward = eqx.nn.LSTMCell(width, width, dtype=dtype, key=keys[4]) if both_ways else None
+        self.head = zero_linear(width * (2 + both_ways), times, key=keys[5])
         self.dropout = dropout
 
     def __call__(
@@ -55,11 +55,8 @@ class NaLstm(eqx.Module):
         embedded = features
         for layer in self.embed:
             embedded = jax.nn.gelu(layer(embedded))
-        inputs = jnp.concatenate(
-            [jnp.broadcast_to(embedded, (len(self.codes), len(embedded))), self.codes], axis=1
-        )
-        hidden = scan_lstm(self.forward, inputs)
+        inputs = self.projections @ dropped(embedded, self.dropout, key)
+        hidden = [inputs, scan_lstm(self.forward, inputs)]
         if self.backward is not None:
-            hidden = jnp.concatenate([hidden, scan_lstm(self.backward, inputs, reverse=True)], axis=1)
-        hidden = dropped(hidden, self.dropout, key)
-        return (hidden @ self.head.weight.T + self.head.bias).T
+            hidden.append(scan_lstm(self.backward, inputs, reverse=True))
+        return (jnp.concatenate(hidden, axis=1) @ self.head.weight.T + self.head.bias).T
