@@ -1,5 +1,6 @@
 """Reduced-order models of shallow water: whole trajectories in one call, beside steppers and what the modes allow."""
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from experiments.reduced_order_methods import (
     ProjectionConfig,
     Rom,
     fit_method,
+    make_sampling,
 )
 from experiments.reduced_order_store import Doubt, Outcome, Store, Truth
 from experiments.reduced_order_uncertainty import SOURCES, UncertaintyConfig, fit_long_emulator, judge_uncertainty
@@ -151,6 +153,7 @@ def _seed(
     if truth is None:
         truth = _truth(config, data, later, time.perf_counter() - begin)
         store.save(f"seed{seed}_truth", truth)
+    sampling = functools.cache(lambda: make_sampling(data, config.projection))
     for number, name in enumerate(config.methods):
         outcome = found[name]
         if outcome is None:
@@ -159,7 +162,7 @@ def _seed(
             log = lambda row, at, name=name: run.log(  # noqa: E731
                 {f"{name}_{metric}": value for metric, value in row.items() if "loss" in metric}, at
             )
-            rom = fit_method(name, Fitting(data, config.networks, config.projection, key, log))
+            rom = fit_method(name, Fitting(data, config.networks, config.projection, sampling, key, log))
             outcome = _evaluate(config, data, later, rom, time.perf_counter() - begin)
             found[name] = outcome
             store.save(f"seed{seed}_{name}", outcome)

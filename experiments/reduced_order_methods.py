@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,7 +18,7 @@ from jaxsci.dynamics.shallow_water import ShallowWater
 from jaxsci.dynamics.shallow_water_families import several
 from jaxsci.emulators.dmd import fit_dmd
 from jaxsci.emulators.equivariant import EquivariantEmulator, ShiftedPod, phase_of
-from jaxsci.emulators.galerkin import Galerkin, Sampling, choose_sampling
+from jaxsci.emulators.galerkin import Galerkin, SampledShallowWater, Sampling, choose_sampling
 from jaxsci.emulators.kernel_regression import fit_gaussian_process, fit_rbf
 from jaxsci.emulators.lspg import Lspg
 from jaxsci.emulators.network_training import Fitted, TrainingConfig, fit_networks
@@ -61,18 +61,19 @@ class NetworksConfig:
 
 @dataclass(frozen=True)
 class ProjectionConfig:
-    """`small_modes` for the small projection models, `rate_modes` of the right-hand side for hyper-reduction.
-
-    `lspg_interval` is the step of LSPG in kept intervals' parts: an implicit step is `interval / lspg_parts`.
+    """`small_modes` for the small projection models, `rate_modes` of the right-hand side for hyper-reduction,
+    of every `rate_stride`-th field. An implicit step of LSPG is the interval between fields over `lspg_parts`; with all
+    modes it looks at the cells of the hyper-reduction only, with the few at the whole plane.
     """
 
     small_modes: int = 6
     rate_modes: int = 80
+    rate_stride: int = 3
     lspg_parts: int = 1
     lspg_iterations: int = 2
 
     def __post_init__(self) -> None:
-        positive(self, "small_modes", "rate_modes", "lspg_parts", "lspg_iterations")
+        positive(self, "small_modes", "rate_modes", "rate_stride", "lspg_parts", "lspg_iterations")
 
 
 class Case(NamedTuple):
@@ -98,6 +99,8 @@ class Fitting(NamedTuple):
     data: RomData
     networks: NetworksConfig
     projection: ProjectionConfig
+    sampling: Callable[[], Sampling]
+    """Cells and modes of the right-hand side, made once when first asked for."""
     key: PRNGKeyArray
     on_log: Callable[[dict[str, float], int], None]
 
@@ -123,10 +126,12 @@ def fit_method(name: str, given: Fitting) -> Rom:
         return _stepper(data, data.basis, lambda model: dmd, 1, cheap=True)
     require(not name.endswith("_small") or small <= data.modes, "small_modes", f"at most {data.modes} modes", small)
     basis = data.basis.truncate(small) if name.endswith("_small") else data.basis
-    if name.startswith("lspg"):
-        return _lspg(given, basis)
+    if name == "lspg_small":
+        return _lspg(given, basis, None)
+    if name == "lspg":
+        return _lspg(given, basis, given.sampling().cells)
     if name in ("galerkin_deim", "galerkin_qdeim"):
-        sampling = _sampling(given, "deim" if name == "galerkin_deim" else "qdeim")
+        sampling = given.sampling() if name == "galerkin_qdeim" else make_sampling(data, given.projection, "deim")
         return _stepper(data, basis, lambda model: sampling.reduce(model, basis), data.simulation.every)
     return _stepper(data, basis, lambda model: Galerkin(model.tendency, basis, model.dt), data.simulation.every)
 
@@ -157,31 +162,40 @@ def _stepper(
     return Rom(predict, lambda a: jax.vmap(lambda one: basis.lift(one)[0])(a), later, cheap)
 
 
-def _sampling(given: Fitting, selection: Any) -> Sampling:
-    """Cells for hyper-reduction, from the right-hand sides of the training runs."""
-    data = given.data
+def make_sampling(
+    data: RomData, projection: ProjectionConfig, selection: Literal["deim", "qdeim"] = "qdeim"
+) -> Sampling:
+    """Cells for hyper-reduction, from the right-hand sides of the training runs (every few fields of them)."""
 
     @jax.jit
     def rates(parameters: Array, run: Array) -> Array:
         return jax.lax.map(data.family.begin(parameters, data.simulation)[0].tendency, run)
 
     runs = range(*data.split.train.indices(len(data.parameters)))
-    seen = [np.asarray(rates(jnp.asarray(data.parameters[i], jnp.float32), data.states[i])) for i in runs]
+    thinned = data.states[:, :: projection.rate_stride]
+    seen = [np.asarray(rates(jnp.asarray(data.parameters[i], thinned.dtype), thinned[i])) for i in runs]
     flat = np.concatenate(seen)
-    size = min(given.projection.rate_modes, len(flat), flat[0, 0].size)
+    size = min(projection.rate_modes, len(flat), flat[0, 0].size)
     return choose_sampling(data.basis, fit_state_basis(flat, size, centre=None), selection=selection)
 
 
-def _lspg(given: Fitting, basis: StateBasis) -> Rom:
+def _lspg(given: Fitting, basis: StateBasis, cells: np.ndarray | None) -> Rom:
+    """The residual is looked at in the whole plane, or in the sampled cells alone (collocation)."""
     data, config = given.data, given.projection
-    rows = jax.vmap(basis.lift_change)(jnp.eye(basis.size, dtype=basis.modes.dtype)).reshape(basis.size, -1).T
     dt = data.simulation.interval / config.lspg_parts
+    rows = jax.vmap(basis.lift_change)(jnp.eye(basis.size, dtype=basis.modes.dtype)).reshape(basis.size, 3, -1)
+    rows = (rows if cells is None else rows[:, :, cells]).reshape(basis.size, -1).T
 
     def make(model: ShallowWater) -> Lspg:
-        rates = lambda a: model.tendency(basis.lift(a)).ravel()  # noqa: E731
+        sampled = None if cells is None else SampledShallowWater(model, basis, cells)
+
+        def rates(coefficients: Array) -> Array:
+            return (model.tendency(basis.lift(coefficients)) if sampled is None else sampled(coefficients)).ravel()
+
         return Lspg(rates, rows, dt, iterations=config.lspg_iterations)
 
-    return _stepper(data, basis, make, config.lspg_parts)
+    # Hundreds of costly steps a run: not asked for more than the trained span.
+    return _stepper(data, basis, make, config.lspg_parts)._replace(later=None)
 
 
 def build_direct(name: str, features: int, times: int, modes: int, networks: NetworksConfig) -> Callable:

@@ -32,7 +32,7 @@ LOOKS = {  # label, colour, dashes
     "galerkin_small": ("POD-Galerkin, small", ORANGE, ":"),
     "galerkin_deim": ("Galerkin + DEIM", AMBER, "--"),
     "galerkin_qdeim": ("Galerkin + QDEIM", AMBER, "-"),
-    "lspg": ("LSPG", PURPLE, "-"),
+    "lspg": ("LSPG, sampled cells", PURPLE, "-"),
     "lspg_small": ("LSPG, small", PURPLE, ":"),
     "dmd": ("DMD", GREY, "--"),
     "lstm": ("LSTM, autoregressive", "#8B0000", "-"),
@@ -352,6 +352,6 @@ def _method_text(config: "Config") -> str:
         "a POD basis of its own, its mean removed. Projection models and DMD carry all three variables, the other "
         "methods the depth alone (the published partial observation).\n\n"
         f"Non-autoregressive ({networks}): parameters in, the whole series of all coefficients out, in one call. The "
-        "LSTMs recur over the modes, not over time. The equivariant model moves each run back by the phase of its first "
-        f"field, which the parameters determine, and has {config.modes - 2} modes and two numbers for the shift."
+        "LSTMs recur over the modes, not over time. The equivariant model moves each run back by the phase of its "
+        f"first field, which the parameters determine, and has {config.modes - 2} modes and two numbers for the shift."
     )

@@ -81,6 +81,7 @@ METRICS = {
             for method in ("galerkin", "lstm", "na_lstm", "na_blstm", "equivariant")
         ),
     },
+    "benchmarks/reduced_order": {"speedup_vs_solver", "speedup_vs_galerkin", "speedup_vs_lstm"},
     "benchmarks/plan_truth": {
         "mean_time_error",
         "max_time_error",
