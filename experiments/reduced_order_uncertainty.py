@@ -73,7 +73,7 @@ def _predict(
     encode = data.family.encode
     if source == "gpr":  # without the validation runs, which scale its spread
         process = fit_gaussian_process(train, encode)
-        return Predicted(jax.vmap(process)(parameters), jax.vmap(process.spread)(parameters))
+        return Predicted(jax.vmap(process)(parameters), jnp.asarray(process.spread(np.asarray(parameters))))
     if source == "ensemble":
         direct = replace(networks.perceptron, members=config.members)
         chosen = replace(networks, perceptron=direct, direct=replace(networks.direct, members=config.members))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.assimilation_sources import DataSource
 from experiments.settings import Settings
 from jaxsci.assimilation.daily import Analyser, DailyAnalyses, analyse
 from jaxsci.assimilation.protocol import ForecastProtocol
@@ -35,7 +36,7 @@ class CompanionConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(DataSource, kind="field"):
     """`path=None` is the packaged field; the last `test_days` verify, the `validation_days` before them choose."""
 
     path: str | None = None

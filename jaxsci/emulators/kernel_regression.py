@@ -1,6 +1,6 @@
 """From parameters to trajectories without training a network: radial basis functions and Gaussian processes."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -39,20 +39,28 @@ class GaussianProcess(eqx.Module):
     """The Gaussian-process mean, and the standard deviation it believes in; one covariance serves every output."""
 
     mean: KernelEmulator
-    factor: Float[Array, "runs runs"]
-    amplitude: Float[Array, ""]
+    factor: Float[np.ndarray, "runs runs"]
+    """Cholesky factor of the covariance of the training runs over the amplitude, in float64."""
+    amplitude: float = eqx.field(static=True)
     noise: float = eqx.field(static=True)
 
     def __call__(self, parameters: Float[Array, " parameters"]) -> Float[Array, "times modes"]:
         return self.mean(parameters)
 
-    def spread(self, parameters: Float[Array, " parameters"]) -> Float[Array, "times modes"]:
-        """Posterior standard deviation of each coefficient."""
-        features = self.mean.encode(parameters).astype(self.factor.dtype)
-        to_runs = _kernel("gaussian", jnp.sum(jnp.square((features - self.mean.centres) / self.mean.length), -1))
-        explained = jax.scipy.linalg.solve_triangular(self.factor, to_runs, lower=True)
-        variance = self.amplitude * jnp.maximum(1 + self.noise - jnp.sum(jnp.square(explained)), 0)
-        return jnp.sqrt(variance) * jnp.broadcast_to(self.mean.scale.spread, self.mean.scale.centre.shape)
+    def spread(self, parameters: Float[np.ndarray, "asked parameters"]) -> Float[np.ndarray, "asked times modes"]:
+        """Posterior standard deviation of each coefficient.
+
+        On the host in float64: the difference of the prior's variance and what the runs explain is lost in float32.
+        """
+        encoded = jax.vmap(self.mean.encode)(jnp.asarray(parameters, jnp.float32))
+        length = np.asarray(self.mean.length, np.float64)
+        here = np.asarray(encoded, np.float64) / length
+        there = np.asarray(self.mean.centres, np.float64) / length
+        to_runs = _kernel("gaussian", np.square(here[:, None] - there).sum(-1), np)
+        explained = np.square(np.linalg.solve(self.factor, to_runs.T)).sum(0)
+        root = np.sqrt(self.amplitude * np.maximum(1 + self.noise - explained, 0))
+        scale = self.mean.scale
+        return root[:, None, None] * np.broadcast_to(np.asarray(scale.spread), scale.centre.shape)
 
 
 def fit_rbf(train: Trajectories, encode: Encoding) -> KernelEmulator:
@@ -64,7 +72,7 @@ def fit_rbf(train: Trajectories, encode: Encoding) -> KernelEmulator:
     runs, size = features.shape
     if runs <= size or np.linalg.matrix_rank(np.c_[np.ones(runs), features]) <= size:
         raise DataError(f"runs: expected more than {size} in general position for {size} features, got {runs}")
-    kernel = np.asarray(_kernel("spline", _distances(features)))
+    kernel = _kernel("spline", _distances(features), np)
     linear = np.concatenate([np.ones((runs, 1)), features], axis=1)
     system = np.block([[kernel, linear], [linear.T, np.zeros((size + 1, size + 1))]])
     weights = np.linalg.solve(system, np.concatenate([targets, np.zeros((size + 1, targets.shape[1]))]))
@@ -98,7 +106,7 @@ def fit_gaussian_process(train: Trajectories, encode: Encoding) -> GaussianProce
     amplitude = np.trace(np.linalg.solve(matrix, gram)) / runs
     length, noise = np.exp(found.x[:-1]), float(np.exp(found.x[-1]))
     mean = KernelEmulator("gaussian", *_float32(features, length, weights), scale, encode)
-    return GaussianProcess(mean, *_float32(np.linalg.cholesky(matrix), np.asarray(amplitude)), noise)
+    return GaussianProcess(mean, np.linalg.cholesky(matrix), float(amplitude), noise)
 
 
 class _Prepared(NamedTuple):
@@ -115,10 +123,11 @@ def _prepared(train: Trajectories, encode: Encoding) -> _Prepared:
     return _Prepared(scale, features, targets.reshape(len(features), -1))
 
 
-def _kernel(kernel: str, squared: Array) -> Array:
+def _kernel(kernel: str, squared: Any, xp: Any = jnp) -> Any:
+    """Of squared distances, in NumPy (float64, for fitting) or JAX."""
     if kernel == "gaussian":
-        return jnp.exp(-squared / 2)
-    return 0.5 * squared * jnp.log(jnp.where(squared > 0, squared, 1.0))
+        return xp.exp(-squared / 2)
+    return 0.5 * squared * xp.log(xp.where(squared > 0, squared, 1.0))
 
 
 def _distances(features: Float[np.ndarray, "runs features"]) -> Float[np.ndarray, "runs runs"]:

@@ -71,7 +71,7 @@ def fit_networks(
     samples = len(jax.tree.leaves(train)[0])
     batch = min(config.batch_size, samples)
 
-    def mean_error(network: PyTree, some: PyTree, keys: PRNGKeyArray | None) -> Float[Array, ""]:
+    def mean_error(network: PyTree, some: PyTree, keys: Array | None) -> Float[Array, ""]:
         if keys is None:
             return jnp.mean(jax.vmap(lambda s: error(network, s, key=None))(some))
         return jnp.mean(jax.vmap(lambda s, k: error(network, s, key=k))(some, keys))

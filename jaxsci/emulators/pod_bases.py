@@ -68,7 +68,7 @@ def _by_sketch(
     return Leading(right.T, singular)
 
 
-def streamed(batches: Iterable[Float[np.ndarray, "rows points"]], rank: int) -> Leading:
+def streamed(batches: Iterable[Float[np.ndarray, "_ points"]], rank: int) -> Leading:
     """Snapshots a batch at a time, in one pass; never more than `rank` vectors and a batch in memory.
 
     Each batch joins what is kept of those before it, `diag(s) V'`, and is truncated again: exact where the data have no
