@@ -275,8 +275,8 @@ def _report(
     page = Report(
         "A wave from a few gauges",
         f"Where did the wave start, and where will it be? {config.stations} gauges report the depth at "
-        f"{source.observed} times with noise {source.noise_std:g}; 4D-Var finds the parameters of the run through the network "
-        f"'{model.kind}', which gives all fields in one call. {len(windows.run)} windows.",
+        f"{source.observed} times with noise {source.noise_std:g}; 4D-Var finds the parameters of the run through the "
+        f"network '{model.kind}', which gives all fields in one call. {len(windows.run)} windows.",
     )
     page.figure(
         "fields",
@@ -291,8 +291,8 @@ def _report(
     return page.text(
         "The control is the vector of parameters; its background is the even distribution over the training range. R "
         "is the gauges' noise plus the covariance of what the emulator misses in the validation runs, times the number "
-        "of observed times. Gauss-Newton starts from several first guesses, as positions on a circle have several minima; the posterior covariance is that of the "
-        "last iteration.",
+        "of observed times. Gauss-Newton starts from several first guesses, as positions on a circle have several "
+        "minima; the posterior covariance is that of the last iteration.",
         title="How it is done",
     )
 

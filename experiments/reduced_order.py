@@ -4,7 +4,7 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from experiments.reduced_order_methods import (
     fit_method,
     make_sampling,
 )
-from experiments.reduced_order_store import Doubt, Outcome, Store, Truth
+from experiments.reduced_order_store import Answers, Doubt, Outcome, Store, Truth
 from experiments.reduced_order_uncertainty import SOURCES, UncertaintyConfig, fit_long_emulator, judge_uncertainty
 from experiments.settings import Settings
 from jaxsci.core.config import between, positive, require
@@ -81,6 +81,7 @@ class Config(Settings):
         snapshots = min((self.runs - self.test_runs) * self.simulation.fields, self.simulation.cells**2)
         require(self.modes <= snapshots, "modes", f"at most {snapshots} (training fields and grid points)", self.modes)
         require(min(self.floor_modes, default=0) > 0, "floor_modes", "one size or more, above 0", self.floor_modes)
+        require(not self.ask or "na_blstm" in self.methods, "ask", "methods with na_blstm, which answers", self.methods)
         for asked in self.ask:
             require(len(asked) == len(self.family.names), "ask", f"values of {', '.join(self.family.names)}", asked)
 
@@ -91,10 +92,9 @@ class Seed(NamedTuple):
 
 
 def main(config: Config, run: Run) -> tuple[Summary, Report]:
-    store = Store(run.checkpoint_directory)
+    store = Store(run)
     work = config.seeds * len(config.methods) + len(SOURCES) * config.uncertainty.on + (config.horizon > 1)
     seconds = {"generate": 0.0, "fit": 0.0}
-    answers: dict[tuple[float, ...], tuple[float, float, bool]] = {}
     with Interrupt() as interrupt, progress(config.runs * config.seeds, "runs simulated") as simulated:
 
         def stop_if_asked(done: int = 0) -> None:
@@ -104,13 +104,14 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
                 raise KeyboardInterrupt(INTERRUPTED)
 
         with progress(work, "methods") as bar:
-            seeds = [_seed(config, run, store, seed, bar, stop_if_asked, answers) for seed in range(config.seeds)]
+            seeds = [_seed(config, run, store, seed, bar, stop_if_asked) for seed in range(config.seeds)]
     for seed in seeds:
         seconds["generate"] += float(seed.truth.generate_seconds)
         seconds["fit"] += sum(float(outcome.fit_seconds) for outcome in seed.outcomes.values())
     doubts = {name: store.load(f"seed0_uncertainty_{name}", Doubt) for name in SOURCES}
     doubts = {name: doubt for name, doubt in doubts.items() if doubt is not None}
     long = store.load("seed0_na_blstm_long", Outcome)
+    answers = _answers(config, store)
     scores = {name: [_score(config, s, name) for s in seeds] for name in config.methods}
     summary = _summary(config, seeds, scores, doubts, long, answers, seconds)
     return summary, pages.report(config, run, seeds, scores, doubts, long, answers, summary)
@@ -123,13 +124,14 @@ def _seed(
     seed: int,
     bar: Progress,
     stop_if_asked: Callable[..., None],
-    answers: dict[tuple[float, ...], tuple[float, float, bool]],
 ) -> Seed:
     """Whatever of this seed is not in the store yet is made; runs are simulated only if something is missing."""
     truth = store.load(f"seed{seed}_truth", Truth)
     found = {name: store.load(f"seed{seed}_{name}", Outcome) for name in config.methods}
     extras = seed == 0 and _extras_missing(config, store)
-    if truth is not None and all(found.values()) and not extras and not (config.ask and seed == 0):
+    if seed == 0 and "na_blstm" in found and _answers(config, store) is None:
+        found["na_blstm"] = None  # only a trained network can answer
+    if truth is not None and all(found.values()) and not extras:
         bar.update(len(found))
         return Seed(truth, {name: o for name, o in found.items() if o is not None})
     begin = time.perf_counter()
@@ -167,7 +169,7 @@ def _seed(
             found[name] = outcome
             store.save(f"seed{seed}_{name}", outcome)
             if seed == 0 and name == "na_blstm" and config.ask:
-                answers |= _answers(config, rom)
+                store.save("seed0_answers", _answer(config, rom))
         bar.update(1, seed=str(seed), method=name, mse=float(np.nanmean(outcome.errors)))
         stop_if_asked()
     if seed == 0:
@@ -288,14 +290,22 @@ def _beyond(data: RomData, later: Later | None, rom: Rom, cases: Case) -> tuple[
     return squared_errors(predicted, later.depth), growth
 
 
-def _answers(config: Config, rom: Rom) -> dict[tuple[float, ...], tuple[float, float, bool]]:
-    """Least and greatest depth predicted for each set of parameters asked for, and whether it is a guess."""
-    found = {}
+def _answer(config: Config, rom: Rom) -> Answers:
+    asked = np.array(config.ask)
     window = jnp.zeros((config.networks.window, config.modes))
-    for asked in config.ask:
-        depth = np.asarray(jax.jit(lambda p: rom.depth(rom.predict(Case(p, window))))(jnp.asarray(asked, jnp.float32)))
-        found[asked] = (float(depth.min()), float(depth.max()), not bool(config.family.inside(np.array(asked))))
-    return found
+    predict = jax.jit(lambda p: rom.depth(rom.predict(Case(p, window))))
+    depths = [np.asarray(predict(jnp.asarray(one, jnp.float32))) for one in asked]
+    least, greatest = (np.array([f(d) for d in depths]) for f in (np.min, np.max))
+    return Answers(asked, least, greatest, ~config.family.inside(asked))
+
+
+def _answers(config: Config, store: Store) -> Answers | None:
+    """Those to `ask`; None where they are still to be given."""
+    asked = np.array(config.ask).reshape(len(config.ask), len(config.family.names))
+    if not len(asked):
+        return Answers(asked, np.zeros(0), np.zeros(0), np.zeros(0, bool))
+    known = store.load("seed0_answers", Answers)
+    return known if known is not None and np.array_equal(known.parameters, asked) else None
 
 
 def _score(config: Config, seed: Seed, name: str) -> RomScore:
@@ -310,7 +320,7 @@ def _summary(
     scores: dict[str, list[RomScore]],
     doubts: dict[str, Doubt],
     long: Outcome | None,
-    answers: dict[tuple[float, ...], Any],
+    answers: Answers | None,
     seconds: dict[str, float],
 ) -> Summary:
     metrics: dict[str, float] = {}
@@ -349,8 +359,8 @@ def _summary(
         metrics["rank_na_blstm"] = 1 + sum(metrics[f"mse_{n}"] < metrics["mse_na_blstm"] for n in plain)
     if "equivariant" in config.methods:
         metrics["floor_over_equivariant"] = metrics["floor_mse"] / metrics["mse_equivariant"]
-    if answers:
-        metrics["asked_outside_range"] = sum(outside for *_, outside in answers.values())
+    if answers is not None and len(answers.parameters):
+        metrics["asked_outside_range"] = int(answers.outside.sum())
     return Summary("reduced_order", metrics, _references(config, metrics), seconds, _notes(config, metrics, answers))
 
 
@@ -371,7 +381,7 @@ def _references(config: Config, metrics: dict[str, float]) -> dict[str, Referenc
     return references
 
 
-def _notes(config: Config, metrics: dict[str, float], answers: dict) -> tuple[str, ...]:
+def _notes(config: Config, metrics: dict[str, float], answers: Answers | None) -> tuple[str, ...]:
     notes = [
         "Squared errors of the depth (rho = 1) over all test runs, fields and cells; late: the last half of fields.",
         "The lstm is given its first fields true, as published; every other method starts from the parameters.",
@@ -381,7 +391,7 @@ def _notes(config: Config, metrics: dict[str, float], answers: dict) -> tuple[st
     diverged = [name for name in config.methods if metrics[f"diverged_share_{name}"]]
     if diverged:
         notes.append(f"Not finite in some runs, which count as the mean field from there on: {', '.join(diverged)}.")
-    for asked, (*_, outside) in answers.items():
-        if outside:
-            notes.append(f"Parameters {list(asked)} lie outside the training range: the prediction is a guess.")
+    if answers is not None:
+        for asked in answers.parameters[answers.outside]:
+            notes.append(f"Parameters {asked.tolist()} lie outside the training range: the prediction is a guess.")
     return tuple(notes)

@@ -200,14 +200,16 @@ def _lspg(given: Fitting, basis: StateBasis, cells: np.ndarray | None) -> Rom:
 
 def build_direct(name: str, features: int, times: int, modes: int, networks: NetworksConfig) -> Callable:
     """`build(key)` of one of the non-autoregressive networks."""
-    given, dropout = (features, times, modes), networks.dropout
+    dropout = networks.dropout
     if name == "na_mlp":
-        return lambda key: NaMlp(*given, width=networks.embedding, depth=2, dropout=dropout, key=key)
+        return lambda key: NaMlp(features, times, modes, width=networks.embedding, depth=2, dropout=dropout, key=key)
     if name == "na_tcn":
-        return lambda key: NaTcn(*given, width=networks.width, dropout=dropout, key=key)
+        return lambda key: NaTcn(features, times, modes, width=networks.width, dropout=dropout, key=key)
     both = name == "na_blstm"
     sizes = {"width": networks.width, "embedding": networks.embedding}
-    return lambda key: NaLstm(*given, width=sizes["width"], embedding=sizes["embedding"], both_ways=both, key=key)
+    return lambda key: NaLstm(
+        features, times, modes, width=sizes["width"], embedding=sizes["embedding"], both_ways=both, key=key
+    )
 
 
 def fit_direct(
@@ -233,7 +235,7 @@ def fit_direct(
         return jnp.sum(shares * jnp.mean(jnp.square(network(features, key=key) - target), 0))
 
     seen = samples(train)
-    build = build_direct(name, seen[0].shape[1], *scale.centre.shape, networks)
+    build = build_direct(name, seen[0].shape[1], scale.centre.shape[0], scale.centre.shape[1], networks)
     config = networks.perceptron if name == "na_mlp" else networks.direct
     fitted = fit_networks(build, error, seen, samples(validation), config, key=key, on_log=on_log)
     if fitted.interrupted:

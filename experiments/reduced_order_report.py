@@ -1,12 +1,13 @@
 """The report of the reduced-order experiment: its tables and pictures."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.reduced_order_methods import NON_AUTOREGRESSIVE
-from experiments.reduced_order_store import Doubt, Outcome
+from experiments.reduced_order_store import Answers, Doubt, Outcome
 from jaxsci.core.figures import (
     AMBER,
     BLUE,
@@ -54,7 +55,7 @@ def report(
     scores: dict[str, list[RomScore]],
     doubts: dict[str, Doubt],
     long: Outcome | None,
-    answers: dict,
+    answers: Answers | None,
     summary: Summary,
 ) -> Report:
     """Figures go to the run directory and into the page."""
@@ -114,10 +115,15 @@ def report(
             caption=f"Shares of test errors of all coefficients. The factor makes validation intervals right; network: "
             f"{config.uncertainty.network}.",
         )
-    if answers:
+    if answers is not None and len(answers.parameters):
         rows = [
-            (", ".join(f"{v:g}" for v in asked), low, high, "outside the training range" if out else "inside")
-            for asked, (low, high, out) in answers.items()
+            (
+                ", ".join(f"{v:g}" for v in asked),
+                float(low),
+                float(high),
+                "outside the training range" if out else "inside",
+            )
+            for asked, low, high, out in zip(*answers, strict=True)
         ]
         page.table("Asked for besides", ("parameters", "least depth", "greatest depth", ""), rows)
     return page.text(_method_text(config), title="How it is done")
@@ -142,7 +148,7 @@ def error_in_time(config: "Config", seeds: list["Seed"]) -> Figure:
 
 
 @style()
-def accuracy_and_cost(config: "Config", metrics: dict[str, float]) -> Figure:
+def accuracy_and_cost(config: "Config", metrics: Mapping[str, float]) -> Figure:
     figure, axes = new_figure(1, 1, (9, 4.8))
     axis = axes[0, 0]
     for name in config.methods:
@@ -223,7 +229,7 @@ def coefficients(config: "Config", seed: "Seed") -> Figure:
 
 
 @style()
-def floors(config: "Config", seeds: list["Seed"], metrics: dict[str, float]) -> Figure:
+def floors(config: "Config", seeds: list["Seed"], metrics: Mapping[str, float]) -> Figure:
     figure, axes = new_figure(1, 1, (9, 4.6))
     axis = axes[0, 0]
     half, tenth = config.simulation.fields // 2, max(config.simulation.fields // 10, 1)
@@ -273,7 +279,7 @@ def _floor(config: "Config", seed: "Seed") -> np.ndarray:
     return seed.truth.floors[min(sizes.index(config.modes), len(seed.truth.floors) - 1)]
 
 
-def _method_table(config: "Config", scores: dict[str, list[RomScore]], metrics: dict[str, float]):
+def _method_table(config: "Config", scores: dict[str, list[RomScore]], metrics: Mapping[str, float]):
     columns = (
         "method",
         "mse",
@@ -312,7 +318,7 @@ def _method_table(config: "Config", scores: dict[str, list[RomScore]], metrics: 
 
 
 def _stability_table(config: "Config", seed: "Seed", long: Outcome | None):
-    rows = [("mean field", float(seed.truth.climatology_later.mean()), None, None)]
+    rows: list[tuple] = [("mean field", float(seed.truth.climatology_later.mean()), None, None)]
     outcomes = {n: o for n, o in seed.outcomes.items() if o.later.size}
     if long is not None:
         outcomes["na_blstm"] = long

@@ -1,14 +1,14 @@
 """What a method's evaluation leaves behind, kept on disk so that an interrupted experiment goes on where it was."""
 
 import io
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxsci.core.errors import CheckpointError
 from jaxsci.core.files import write_atomic
+from jaxsci.core.rundir import Run
 
 
 class Truth(NamedTuple):
@@ -52,24 +52,36 @@ class Doubt(NamedTuple):
     factor: Float[np.ndarray, ""]
 
 
-Record = TypeVar("Record", Truth, Outcome, Doubt)
+class Answers(NamedTuple):
+    """To parameters asked for besides the test runs."""
+
+    parameters: Float[np.ndarray, "asked parameters"]
+    least: Float[np.ndarray, " asked"]
+    """Least and greatest depth of the predicted run."""
+    greatest: Float[np.ndarray, " asked"]
+    outside: Bool[np.ndarray, " asked"]
+    """Whether they lie outside the training range: the prediction is a guess then."""
+
+
+Record = TypeVar("Record", Truth, Outcome, Doubt, Answers)
 
 
 class Store:
-    """One npz file a record, written whole or not at all."""
+    """One npz file a record in the run's `checkpoints`, written whole or not at all; the first one opens the run."""
 
-    def __init__(self, directory: Path):
-        self.directory = directory
+    def __init__(self, run: Run):
+        self.run = run
 
-    def save(self, name: str, record: Truth | Outcome | Doubt) -> None:
+    def save(self, name: str, record: Truth | Outcome | Doubt | Answers) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, **record._asdict())
-        self.directory.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.directory / f"{name}.npz", buffer.getvalue())
+        directory = self.run.checkpoint_directory
+        directory.mkdir(exist_ok=True)
+        write_atomic(directory / f"{name}.npz", buffer.getvalue())
 
     def load(self, name: str, kind: type[Record]) -> Record | None:
         """None where there is no such record. Raises `CheckpointError` for a file that is not one."""
-        path = self.directory / f"{name}.npz"
+        path = self.run.directory / "checkpoints" / f"{name}.npz"
         if not path.exists():
             return None
         try:

@@ -25,7 +25,7 @@ def qdeim_points(basis: Float[np.ndarray, "points modes"]) -> Int[np.ndarray, " 
 
     Drmac and Gugercin 2016, SIAM J. Sci. Comput. 38, A631-A648.
     """
-    pivots = qr(basis.T, mode="r", pivoting=True)[1]
+    _, pivots = qr(basis.T, mode="r", pivoting=True)  # pyright: ignore[reportAssignmentType]
     return np.asarray(pivots[: basis.shape[1]])
 
 

@@ -76,7 +76,7 @@ def fit_rbf(train: Trajectories, encode: Encoding) -> KernelEmulator:
     linear = np.concatenate([np.ones((runs, 1)), features], axis=1)
     system = np.block([[kernel, linear], [linear.T, np.zeros((size + 1, size + 1))]])
     weights = np.linalg.solve(system, np.concatenate([targets, np.zeros((size + 1, targets.shape[1]))]))
-    return KernelEmulator("spline", *_float32(features, np.ones(size), weights), scale, encode)
+    return _emulator("spline", features, np.ones(size), weights, scale, encode)
 
 
 def fit_gaussian_process(train: Trajectories, encode: Encoding) -> GaussianProcess:
@@ -105,7 +105,7 @@ def fit_gaussian_process(train: Trajectories, encode: Encoding) -> GaussianProce
     weights = np.linalg.solve(matrix, targets)
     amplitude = np.trace(np.linalg.solve(matrix, gram)) / runs
     length, noise = np.exp(found.x[:-1]), float(np.exp(found.x[-1]))
-    mean = KernelEmulator("gaussian", *_float32(features, length, weights), scale, encode)
+    mean = _emulator("gaussian", features, length, weights, scale, encode)
     return GaussianProcess(mean, np.linalg.cholesky(matrix), float(amplitude), noise)
 
 
@@ -134,5 +134,14 @@ def _distances(features: Float[np.ndarray, "runs features"]) -> Float[np.ndarray
     return np.square(features[:, None] - features[None]).sum(-1)
 
 
-def _float32(*arrays: np.ndarray) -> tuple[Array, ...]:
-    return tuple(jnp.asarray(array, jnp.float32) for array in arrays)
+def _emulator(
+    kernel: Literal["spline", "gaussian"],
+    features: np.ndarray,
+    length: np.ndarray,
+    weights: np.ndarray,
+    scale: TrajectoryScale,
+    encode: Encoding,
+) -> KernelEmulator:
+    """Fitted in float64, used in float32."""
+    centres, lengths, sums = (jnp.asarray(array, jnp.float32) for array in (features, length, weights))
+    return KernelEmulator(kernel, centres, lengths, sums, scale, encode)

@@ -49,6 +49,7 @@ def test_translates_of_a_bump_by_whole_cells_are_translates_forever():
 def test_two_bumps_are_no_translates_and_stand_on_their_hill():
     parameters = jnp.array([0.0, 0.0, 0.06, 0.8, 0.5, 0.3])
     model, state = TwoBumps().begin(parameters, SimulationConfig(cells=32))
+    assert model.bottom is not None
     surface = state[0] + model.bottom
     assert float(model.bottom.max()) == pytest.approx(0.3, rel=0.05)
     assert float(surface.min()) == pytest.approx(1.0, abs=1e-6)

@@ -48,7 +48,7 @@ def test_the_largest_entry_of_each_mode_is_positive(method):
 def test_centring_takes_the_mean_off_and_puts_it_back(method):
     snapshots = DECAYING + 10 + np.arange(25)
     pod = Pod.fit(snapshots, np.ones(25), 8, centre="mean", method=method)
-    np.testing.assert_allclose(pod.mean, snapshots.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(np.asarray(pod.mean), snapshots.mean(0), rtol=1e-12)
     np.testing.assert_allclose(pod.encode(jnp.asarray(snapshots)).mean(0), 0, atol=1e-10)
     back = pod.decode(pod.encode(jnp.asarray(snapshots)))
     left = np.sum(np.square(back - snapshots)) / np.sum(np.square(snapshots - snapshots.mean(0)))
@@ -61,7 +61,7 @@ def test_a_sketch_knows_the_next_directions_if_asked():
     exact = Pod.fit(DECAYING, np.ones(25), 4)
     sketched = Pod.fit(DECAYING, np.ones(25), 4, method="randomised", extra=8)
     assert sketched.truncated.shape == (25, 8)
-    covariance = exact.truncated @ exact.truncated.T
+    covariance = np.asarray(exact.truncated @ exact.truncated.T)
     # Of the remainder, directions 5 to 12 are known; variances halve twice each, so 2^-16 of it is left.
     np.testing.assert_allclose(sketched.truncated @ sketched.truncated.T, covariance, atol=2**-16 * covariance.max())
 

@@ -136,12 +136,12 @@ def fitted():
         return jnp.mean(jnp.square(network(encode(sample[0]), key=key) - sample[1]))
 
     samples = (jnp.asarray(parameters), scale.standardise(jnp.asarray(series)))
-    parts = [jax.tree.map(lambda a, s=s: a[s], samples) for s in (slice(0, 32), slice(32, 40))]
+    train, validation = (jax.tree.map(lambda a, s=s: a[s], samples) for s in (slice(0, 32), slice(32, 40)))
     build = lambda key: NaMlp(3, TIMES, MODES, width=16, depth=1, dropout=0.1, key=key)  # noqa: E731
     config = TrainingConfig(
         members=3, steps=300, batch_size=32, evaluate_every=50, optimizer=OptimizerConfig(learning_rate=1e-2)
     )
-    found = fit_networks(build, error, *parts, config, key=KEY)
+    found = fit_networks(build, error, train, validation, config, key=KEY)
     scales = jax.tree.map(lambda a: jnp.broadcast_to(a, (3, *a.shape)), scale)
     return TrajectoryEnsemble(TrajectoryEmulator(found.members, scales, encode)), found
 

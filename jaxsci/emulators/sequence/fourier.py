@@ -50,7 +50,7 @@ class NaMlp(eqx.Module):
         hidden = features
         for layer, one in zip(self.layers, keys, strict=True):
             hidden = dropped(jax.nn.gelu(layer(hidden)), self.dropout, one)
-        return cosines(self.times, self.waves) @ self.head(hidden).reshape(self.waves, -1)
+        return jnp.asarray(cosines(self.times, self.waves)) @ self.head(hidden).reshape(self.waves, -1)
 
 
 def cosines(times: int, waves: int) -> Float[np.ndarray, "times waves"]:

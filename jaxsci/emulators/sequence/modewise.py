@@ -59,4 +59,4 @@ class NaLstm(eqx.Module):
         hidden = [inputs, scan_lstm(self.forward, inputs)]
         if self.backward is not None:
             hidden.append(scan_lstm(self.backward, inputs, reverse=True))
-        return (jnp.concatenate(hidden, axis=1) @ self.head.weight.T + self.head.bias).T
+        return jax.vmap(self.head)(jnp.concatenate(hidden, axis=1)).T
