@@ -359,5 +359,6 @@ def _method_text(config: "Config") -> str:
         "methods the depth alone (the published partial observation).\n\n"
         f"Non-autoregressive ({networks}): parameters in, the whole series of all coefficients out, in one call. The "
         "LSTMs recur over the modes, not over time. The equivariant model moves each run back by the phase of its "
-        f"first field, which the parameters determine, and has {config.modes - 2} modes and two numbers for the shift."
+        f"first field, which the parameters determine; it stores the mean field of every time there, and has "
+        f"{config.modes - 2} modes for what departs from it and two numbers for the shift."
     )

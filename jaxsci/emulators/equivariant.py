@@ -43,10 +43,14 @@ class ShiftedTrajectory(NamedTuple):
 
 
 class ShiftedPod(eqx.Module):
-    """A POD of fields each moved back by the phase of its run; two numbers a run say where it belongs."""
+    """Fields each moved back by the phase of its run: their mean at every time, and a POD of what departs from it.
 
+    A run is its coefficients (times, modes) and two numbers that say where it belongs. `template` is stored as the mean
+    field of an ordinary POD is; of a family of translates it is all there is, but for what the grid leaves unresolved.
+    """
+
+    template: Float[Array, "times n m"]
     pod: Pod
-    shape: tuple[int, int] = eqx.field(static=True)
 
     @classmethod
     def fit(
@@ -57,22 +61,22 @@ class ShiftedPod(eqx.Module):
         *,
         seed: int = 0,
     ) -> "ShiftedPod":
-        runs, times, n, m = fields.shape
-        aligned = align(fields, shifts).reshape(runs * times, n * m)
-        ones = np.ones(n * m, fields.dtype)
-        return cls(Pod.fit(aligned, ones, modes, centre="mean", method="randomised", seed=seed), (n, m))
+        aligned = align(fields, shifts)
+        template = aligned.mean(0)
+        departures = (aligned - template).reshape(-1, template[0].size)
+        ones = np.ones(departures.shape[1], fields.dtype)
+        return cls(jnp.asarray(template), Pod.fit(departures, ones, modes, method="randomised", seed=seed))
 
     def encode(
         self, fields: Float[np.ndarray, "runs times n m"], shifts: Float[np.ndarray, "runs 2"]
     ) -> Float[np.ndarray, "runs times modes"]:
-        aligned = align(fields, shifts)
-        return np.asarray(self.pod.encode(jnp.asarray(aligned.reshape(*aligned.shape[:2], -1))))
+        departures = align(fields, shifts) - np.asarray(self.template)
+        return np.asarray(self.pod.encode(jnp.asarray(departures.reshape(*departures.shape[:2], -1))))
 
     def decode(self, trajectory: ShiftedTrajectory) -> Float[Array, "times n m"]:
-        """Fields of one run. The basis is moved, not every field: as many transforms as modes, not as times."""
-        moved = fourier_shift(self.pod.modes.T.reshape(-1, *self.shape), trajectory.shift)
-        mean = jnp.zeros(self.shape, moved.dtype) if self.pod.mean is None else self.pod.mean.reshape(self.shape)
-        return fourier_shift(mean, trajectory.shift) + jnp.einsum("tk,kxy->txy", trajectory.coefficients, moved)
+        """Fields of one run."""
+        departures = self.pod.decode(trajectory.coefficients).reshape(self.template.shape)
+        return fourier_shift(self.template + departures, trajectory.shift)
 
 
 def align(

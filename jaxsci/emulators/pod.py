@@ -58,12 +58,13 @@ class Pod(eqx.Module):
         found = leading(scaled, rank, method, seed=seed)
         physical = found.vectors / root[:, None]
         energy = found.singular**2
+        total = float(energy.sum() if exact else np.sum(np.square(scaled)))
         return cls(
             modes=jnp.asarray(physical[:, :modes]),
             weights=jnp.asarray(weights),
             variance=jnp.asarray(energy[:modes] / times),
             truncated=jnp.asarray(physical[:, modes:] * found.singular[modes:] / np.sqrt(times)),
-            captured=float(energy[:modes].sum() / (energy.sum() if exact else np.sum(np.square(scaled)))),
+            captured=float(energy[:modes].sum()) / total if total > 0 else 1.0,
             mean=None if mean is None else jnp.asarray(mean),
         )
 
