@@ -151,19 +151,15 @@ def error_in_time(config: "Config", seeds: list["Seed"]) -> Figure:
 def accuracy_and_cost(config: "Config", metrics: Mapping[str, float]) -> Figure:
     figure, axes = new_figure(1, 1, (9, 4.8))
     axis = axes[0, 0]
-    for name in config.methods:
+    markers = "osD^vP*Xh<>pd8H"
+    for name, marker in zip(config.methods, markers, strict=False):
         label, colour, _ = LOOKS[name]
         x, y = metrics[f"seconds_per_trajectory_{name}"], metrics[f"mse_{name}"]
-        axis.plot([x], [y], "o", color=colour)
-        axis.annotate(label, (x, y), textcoords="offset points", xytext=(6, 3), fontsize=8.5)
-    axis.axhline(metrics["floor_mse"], color="black", linestyle="--", linewidth=1.2)
-    axis.axhline(metrics["climatology_mse"], color="black", linestyle=":", linewidth=1.2)
-    axis.text(0.995, metrics["floor_mse"], "floor", transform=axis.get_yaxis_transform(), ha="right", va="top")
-    axis.text(
-        0.995, metrics["climatology_mse"], "mean field", transform=axis.get_yaxis_transform(), ha="right", va="top"
-    )
+        axis.plot([x], [y], marker, color=colour, label=label, markersize=8)
+    axis.axhline(metrics["floor_mse"], color="black", linestyle="--", linewidth=1.2, label="floor")
+    axis.axhline(metrics["climatology_mse"], color="black", linestyle=":", linewidth=1.2, label="mean field")
     axis.set(xscale="log", yscale="log", xlabel="seconds per trajectory", ylabel="squared error of the depth")
-    axis.margins(x=0.18)
+    figure.legend(loc="outside right upper", frameon=False)
     return figure
 
 

@@ -115,6 +115,7 @@ def settled(analyses: DailyAnalyses, skip: int) -> DailyAnalyses:
 
 def load(config: WeatherConfig) -> ReducedField:
     """Read the field and its companions, split by time, and reduce. Raises `DataError` or `ConfigError`."""
+    require(isinstance(config.data, DataConfig), "data", "daily fields (kind: field)", config.data)
     loaded = load_field(config.data.path, config.data.variable)
     companions = [load_field(c.path, c.variable) for c in config.data.companions]
     points = loaded.flat.shape[1]

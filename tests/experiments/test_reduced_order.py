@@ -61,6 +61,7 @@ def test_networks_of_flows_and_daily_fields_do_not_mix(call, overrides):
     assert outcome.code == 2 and "model=na_blstm go with data=shallow_water" in outcome.err[-1]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_numbers(finished, call, tmp_path):
     directory, _ = finished("reduced_order")
     copy = tmp_path / "a copy"
@@ -84,6 +85,7 @@ def test_a_flow_is_assimilated_through_a_network(call, tmp_path):
         "data.family.width=0.15",
         "data.runs=30",
         "data.starts=4",
+        "data.observed=4",
         "modes=8",
         "model.steps=200",
         "networks=1",
