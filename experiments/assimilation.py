@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from experiments import aieada as published
+from experiments import assimilation_flow
 from experiments import assimilation_report as pages
 from experiments import weather
+from experiments.assimilation_sources import ShallowWaterData, Surrogate
 from jaxsci.assimilation.scores import BASELINES, Scores, score
 from jaxsci.assimilation.timing import time_window
 from jaxsci.core.config import positive
@@ -23,9 +25,10 @@ class Config(weather.WeatherConfig):
     """`protocol=forecast`: stations report with noise, and what is verified comes after their reports.
 
     `protocol=aieada` repeats a published protocol instead, a fit, with the settings of `aieada`; of the others it
-    takes `data` and `seed`.
+    takes `data` and `seed`. `data=shallow_water` is about a simulated flow, with a network as `model`.
     """
 
+    model: Surrogate | None = None
     protocol: Literal["forecast", "aieada"] = "forecast"
     stations: int = 30
     aieada: published.AieadaConfig = field(default_factory=published.AieadaConfig)
@@ -36,6 +39,8 @@ class Config(weather.WeatherConfig):
 
 
 def main(config: Config, run: Run) -> tuple[Summary, Report]:
+    if isinstance(config.data, ShallowWaterData) or config.model is not None:
+        return assimilation_flow.main(config, config.data, config.model, run)
     if config.protocol == "aieada":
         return published.main(config.aieada, config, run)
     seconds: dict[str, float] = {}

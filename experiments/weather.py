@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.assimilation_sources import DataSource
 from experiments.settings import Settings
 from jaxsci.assimilation.daily import Analyser, DailyAnalyses, analyse
 from jaxsci.assimilation.protocol import ForecastProtocol
@@ -35,7 +36,7 @@ class CompanionConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(DataSource, kind="field"):
     """`path=None` is the packaged field; the last `test_days` verify, the `validation_days` before them choose."""
 
     path: str | None = None
@@ -114,6 +115,7 @@ def settled(analyses: DailyAnalyses, skip: int) -> DailyAnalyses:
 
 def load(config: WeatherConfig) -> ReducedField:
     """Read the field and its companions, split by time, and reduce. Raises `DataError` or `ConfigError`."""
+    require(isinstance(config.data, DataConfig), "data", "daily fields (kind: field)", config.data)
     loaded = load_field(config.data.path, config.data.variable)
     companions = [load_field(c.path, c.variable) for c in config.data.companions]
     points = loaded.flat.shape[1]

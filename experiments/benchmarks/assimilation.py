@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from experiments.benchmarks import assimilation_report as pages
 from experiments.benchmarks.shallow_water_windows import (
@@ -142,7 +142,7 @@ def _gradients(timed: dict[tuple[str, str, int], Timed], name: str) -> float:
     return timed[name, "analysis", 1].seconds / timed[name, "gradient", 1].seconds
 
 
-def timed_call(program: Callable, *given: Array, repeats: int, budget: float) -> Timed:
+def timed_call(program: Callable, *given: PyTree, repeats: int, budget: float) -> Timed:
     """The median over `repeats` groups of calls, each long enough for the clock; fewer once `budget` seconds are up."""
     begin = time.perf_counter()
     compiled = jax.jit(program).lower(*given).compile()

@@ -15,6 +15,7 @@ from jaxsci.core.ensemble import init_ensemble
 from jaxsci.core.errors import ConfigError
 from jaxsci.core.optimizer import OptimizerConfig
 from jaxsci.core.train import fit, init_state, make_step
+from jaxsci.emulators.best import Best
 from jaxsci.emulators.delay import training_pairs
 from jaxsci.emulators.linear import LinearEmulator
 from jaxsci.emulators.sequence import DirectRecurrent, EmulatorMean
@@ -100,7 +101,7 @@ def train_recurrent(
         mean = EmulatorMean(eqx.combine(params, static))
         return {"validation_loss": error(jax.vmap(mean.forecast)(checks), truths)}
 
-    best = _Best(float(validate(params)["validation_loss"]), jax.tree.map(np.asarray, params), 0, 0)
+    best = Best.first(float(validate(params)["validation_loss"]), params)
 
     def evaluate(params) -> dict[str, Array]:
         nonlocal best
@@ -124,19 +125,7 @@ def train_recurrent(
     return Trained(
         emulator,
         best.loss,
-        best.evaluations_at * config.evaluate_every,
+        best.evaluation * config.evaluate_every,
         outcome.stats["compile_seconds"],
         outcome.stats["train_seconds"],
     )
-
-
-class _Best(NamedTuple):
-    loss: float
-    params: object
-    evaluations_at: int
-    waited: int
-
-    def with_candidate(self, loss: float, params: object) -> "_Best":
-        if loss < self.loss:
-            return _Best(loss, jax.tree.map(np.asarray, params), self.evaluations_at + self.waited + 1, 0)
-        return self._replace(waited=self.waited + 1)

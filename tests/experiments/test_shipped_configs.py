@@ -82,6 +82,16 @@ METRICS = {
     "phase_retrieval": {"chi_square", "winding_squares_inside"},
     "diffraction_continual": {"samples_fraction_to_match_static", "forgetting"},
     "benchmarks/diffraction": {"patterns_per_second_ratio", "fft_vs_atomistic_r", "atomistic_speedup"},
+    "reduced_order": {
+        "floor_mse",
+        "climatology_mse",
+        *(
+            f"{metric}_{method}"
+            for metric in ("mse", "mse_late", "seconds_per_trajectory")
+            for method in ("galerkin", "lstm", "na_lstm", "na_blstm", "equivariant")
+        ),
+    },
+    "benchmarks/reduced_order": {"speedup_vs_solver", "speedup_vs_galerkin", "speedup_vs_lstm"},
     "benchmarks/plan_truth": {
         "mean_time_error",
         "max_time_error",
