@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from experiments import aieada as published
-from experiments import assimilation_flow
+from experiments import assimilation_flow, weather
 from experiments import assimilation_report as pages
-from experiments import weather
 from experiments.assimilation_sources import ShallowWaterData, Surrogate
 from jaxsci.assimilation.scores import BASELINES, Scores, score
 from jaxsci.assimilation.timing import time_window
