@@ -112,5 +112,6 @@ def survival_curves(energies: dict[str, np.ndarray], noise: tuple[float, ...], b
         axis.set(title=f"noise {rms:g}", xlabel="time", ylim=(-0.05, 1.1))
         axis.label_outer()
     axes[0, 0].set_ylabel("share of seeds bounded")
-    axes[0, 0].legend(loc="lower left")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
