@@ -79,6 +79,6 @@ def test_a_returning_level_is_recognised_kind_by_kind(x64):
     new_kind = jnp.asarray([0, 1] * 10)
     new = jnp.asarray(np.array([1.0, 5.5] * 10) + 0.02 * rng.standard_normal(20))
     found = recall(past, new, new_kind, jnp.ones(20))
-    assert found.returned[0, 0] > 0.8
+    assert found.returned[0, 0] > 0.6  # an even chance of a new level beforehand
     assert found.returned[:, 1].sum() < 0.01
     np.testing.assert_allclose(found.level, [1.0, 5.5], atol=0.03)
