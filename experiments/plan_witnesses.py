@@ -88,7 +88,8 @@ class Witnesses:
         """Bytes by formula."""
         model, recipe = self.model, self.recipe
         idle_too = self.turns * tensor_traffic(model, recipe)
-        return dict(zip(LINKS, (idle_too, pipe_traffic(model, recipe), data_traffic(model, recipe)), strict=True))
+        others = float(pipe_traffic(model, recipe)), float(data_traffic(model, recipe))
+        return dict(zip(LINKS, (idle_too, *others), strict=True))
 
     @property
     def sent_compiled(self) -> dict[str, float]:

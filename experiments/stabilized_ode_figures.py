@@ -73,7 +73,7 @@ def spectra(
     right.plot(modes, exact, color="black", linewidth=3, alpha=0.5, label="truth")
     for name, symbol in symbols.items():
         if np.any(symbol):
-            right.plot(modes, symbol.real, color=COLOURS[name], label=TITLES[name])
+            right.plot(modes, np.real(symbol), color=COLOURS[name], label=TITLES[name])
     right.set_yscale("symlog", linthresh=0.1)
     right.set(title="linear term", xlabel="mode n", ylabel="Re λ")
     right.legend(loc="lower left")

@@ -208,6 +208,7 @@ def test_any_step_map_is_a_model_and_any_function_an_operator():
         verify_members=True,
     )
     assert not result.diverged.any() and result.mean < 0.1
+    assert result.track.ranks is not None
     assert result.track.ranks.shape == (3, 200, 11) and (result.track.ranks.sum(axis=-1) == 2).all()
     # CRPS of a reliable Gaussian ensemble is its deviation times 1 / sqrt(pi).
     crps = np.asarray(result.track.crps)[:, 50:].mean()

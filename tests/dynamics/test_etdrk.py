@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsci.dynamics.etdrk import dense_tableau, diagonal_tableau, etdrk_step
+from jaxsci.dynamics.etdrk import Order, dense_tableau, diagonal_tableau, etdrk_step
 from jaxsci.dynamics.periodic import derivative_symbol, two_thirds, wavenumbers
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -57,7 +57,7 @@ def test_order(order, kind):
     build = diagonal_tableau if kind == "diagonal" else dense_tableau
     nonlinear = lambda v: jnp.stack([v[1] * v[2], jnp.sin(v[0]), v[0] * v[1]])  # noqa: E731
 
-    def run(steps: int, of_order: int) -> jax.Array:
+    def run(steps: int, of_order: Order) -> jax.Array:
         step = etdrk_step(build(matrix, 1.0 / steps, of_order), nonlinear)
         return jax.jit(lambda v: jax.lax.fori_loop(0, steps, lambda _, w: step(w), v))(start)
 
