@@ -77,12 +77,12 @@ class Divergence(NamedTuple):
 def joint_divergence(truth: Joint, other: Joint) -> Divergence:
     """`sum p log(p / q)` over the bins of the truth p. Report it beside its floor, that of two samples of the truth.
 
-    Where the other has no point, it counts as having one: the divergence is finite, and does not overlook a model that
-    lives elsewhere, as a sum over common bins alone would.
+    Where the other has no point, it counts as having one (of as many as the larger sample has): the divergence is
+    finite, and does not overlook a model that lives elsewhere, as a sum over common bins alone would.
     """
     p, q = truth.density, other.density
     occupied = p > 0
-    floored = np.maximum(q[occupied], 1 / other.points)
+    floored = np.maximum(q[occupied], 1 / max(truth.points, other.points))
     kl = float(np.sum(p[occupied] * np.log(p[occupied] / floored)))
     return Divergence(kl, float(p[q == 0].sum()), float(q[~occupied].sum() + other.outside))
 
