@@ -32,7 +32,7 @@ import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 # Shapes and dtypes in annotations are checked at every call, in tests only.
-ROOMS = ("jaxsci.dynamics", "jaxsci.emulators", "jaxsci.assimilation")
+ROOMS = ("jaxsci.dynamics", "jaxsci.emulators", "jaxsci.assimilation", "jaxsci.racing")
 jaxtyping.install_import_hook(ROOMS, "beartype.beartype")
 
 
