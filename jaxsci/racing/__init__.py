@@ -1,0 +1,1 @@
+"""Algorithm configuration by racing. Nothing is imported here: Hydra imports `sweeper` at every start."""

@@ -1,4 +1,4 @@
-"""Races and tuners on synthetic costs: the ledger adds up, elites are protected, killed and resumed is uninterrupted."""
+"""Races and tuners on synthetic costs: ledgers add up, elites are protected, a kill and a resumption change nothing."""
 
 import numpy as np
 import pytest

@@ -128,11 +128,14 @@ def _search(table, parameters, places, sizes, nearest, keys, *, tours: int):
 def _parameters(
     algorithm: str, configurations: Sequence[Configuration], lanes: int
 ) -> AntParameters | SearchParameters:
-    def column(name: str, dtype: type = np.float32) -> np.ndarray:
-        return vectorised.padded([c[name] for c in configurations], lanes, dtype)  # type: ignore[misc]
+    def column(name: str, dtype: type = np.float32) -> jax.Array:
+        return jnp.asarray(vectorised.padded([c[name] for c in configurations], lanes, dtype))  # type: ignore[misc]
+
+    def says(name: str, value: str) -> jax.Array:
+        return jnp.asarray(vectorised.padded([c[name] == value for c in configurations], lanes, bool))
 
     if algorithm == "ils":
-        nearest = vectorised.padded([c["start"] == "nearest" for c in configurations], lanes, bool)
+        nearest = says("start", "nearest")
         return SearchParameters(nearest, column("kicks", np.int32), column("accept"))
     return AntParameters(
         alpha=column("alpha"),
@@ -140,6 +143,6 @@ def _parameters(
         rho=column("rho"),
         ants=column("ants", np.int32),
         greedy=column("q0"),
-        polished=vectorised.padded([c["localsearch"] == "2opt" for c in configurations], lanes, bool),
+        polished=says("localsearch", "2opt"),
         global_share=column("global_share"),
     )

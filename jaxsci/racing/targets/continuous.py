@@ -171,10 +171,10 @@ def _parsed(name: str) -> tuple[str, int]:
 
 
 def _parameters(configurations: Sequence[Configuration], lanes: int) -> SwarmParameters:
-    def column(name: str) -> np.ndarray:
+    def column(name: str) -> Array:
         values = [0.0 if c.get(name) is None else c[name] for c in configurations]
-        return vectorised.padded(values, lanes, np.float32)  # type: ignore[arg-type]
+        return jnp.asarray(vectorised.padded(values, lanes, np.float32))  # type: ignore[arg-type]
 
-    best = vectorised.padded([c.get("base") == "best" for c in configurations], lanes, bool)
+    best = jnp.asarray(vectorised.padded([c.get("base") == "best" for c in configurations], lanes, bool))
     others = (column(name) for name in ("inertia", "own", "social"))
     return SwarmParameters(column("weight"), column("crossover"), best, *others)

@@ -149,13 +149,13 @@ class QapTarget:
 def _parameters(
     algorithm: str, configurations: Sequence[Configuration], lanes: int, length: tuple[int, int]
 ) -> AnnealParameters | TabuParameters:
-    def column(name: str, dtype: type = np.float32) -> np.ndarray:
-        return vectorised.padded([c[name] for c in configurations], lanes, dtype)  # type: ignore[misc]
+    def column(name: str, dtype: type = np.float32) -> jax.Array:
+        return jnp.asarray(vectorised.padded([c[name] for c in configurations], lanes, dtype))  # type: ignore[misc]
 
-    def says(name: str, value: str) -> np.ndarray:
-        return vectorised.padded([c[name] == value for c in configurations], lanes, bool)
+    def says(name: str, value: str) -> jax.Array:
+        return jnp.asarray(vectorised.padded([c[name] == value for c in configurations], lanes, bool))
 
-    patience = column("restart_frac", float)
+    patience = vectorised.padded([float(c["restart_frac"]) for c in configurations], lanes)  # type: ignore[arg-type]
     if algorithm == "sa":
         return AnnealParameters(
             greedy=says("init", "greedy"),
@@ -164,12 +164,12 @@ def _parameters(
             lundy=says("cooling", "lundy"),
             reheats=column("reheats", np.int32),
             sweep=says("neighbourhood", "sweep"),
-            restart_after=np.ceil(patience * length[0]).astype(np.int32),
+            restart_after=jnp.asarray(np.ceil(patience * length[0]).astype(np.int32)),
         )
     return TabuParameters(
         greedy=says("init", "greedy"),
         low=column("tabu_low"),
         width=column("tabu_width"),
         aspiration=column("aspiration", np.int32),
-        restart_after=np.ceil(patience * length[1]).astype(np.int32),
+        restart_after=jnp.asarray(np.ceil(patience * length[1]).astype(np.int32)),
     )
