@@ -1,0 +1,90 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsci.workflows.batch import runs_of
+from jaxsci.workflows.encoder import Encoder, EncoderConfig, place
+from jaxsci.workflows.features import fit_scaling
+from jaxsci.workflows.flowbench import load_workflow
+from jaxsci.workflows.graph import dag
+from jaxsci.workflows.pooling import groups
+from jaxsci.workflows.pseudo import Factors, PseudoConfig, degrade, pseudo_anomalies
+from jaxsci.workflows.selfsupervised import contrast
+from jaxsci.workflows.supervised import facts_of, standardise
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def workflow():
+    return load_workflow().take(np.arange(12))
+
+
+@pytest.fixture(scope="module")
+def runs(workflow):
+    return runs_of(workflow)
+
+
+def test_dense_and_sparse_means_agree(workflow):
+    h = jax.random.normal(KEY, (16, 3, 5))
+    dense, sparse = dag(16, workflow.edges), dag(16, workflow.edges, dense_nodes=0)
+    for ours, theirs in ((dense.parents, sparse.parents), (dense.children, sparse.children)):
+        np.testing.assert_allclose(ours(h), theirs(h), atol=1e-6)  # float32
+    child = int(workflow.edges[0, 1])
+    parents = workflow.edges[workflow.edges[:, 1] == child, 0]
+    np.testing.assert_allclose(dense.parents(h)[child], h[parents].mean(axis=0), atol=1e-6)
+
+
+def test_group_means_are_means():
+    index = jnp.array([[0, 1, 0, 2], [1, 1, 1, 0]])
+    h = jax.random.normal(KEY, (4, 2, 3))
+    pooled = groups(index, 8).mean(h)
+    np.testing.assert_allclose(pooled[0, 0], (h[0, 0] + h[2, 0]) / 2, atol=1e-6)
+    np.testing.assert_allclose(pooled[1, 1], h[:3, 1].mean(axis=0), atol=1e-6)
+
+
+def test_the_encoder_sees_neither_host_numbers_nor_what_is_under_the_mask(runs, workflow):
+    encoder = Encoder(EncoderConfig(width=8), 16, 20, key=KEY)
+    graph = dag(16, workflow.edges)
+    c = jax.random.normal(KEY, runs.columns.shape)
+    plain = encoder(c, runs, place(graph, runs))
+    renamed = eqx.tree_at(lambda r: r.worker, runs, runs.workers - 1 - runs.worker)
+    np.testing.assert_allclose(encoder(c, renamed, place(graph, renamed)), plain, atol=1e-5)
+    masked = jnp.where(runs.observed, c, 99.0)
+    np.testing.assert_allclose(encoder(masked, runs, place(graph, runs)), plain, atol=1e-6)
+
+
+def test_scaling_on_the_device_is_that_of_the_host(runs):
+    columns = np.asarray(runs.columns)
+    scaling = fit_scaling(columns, np.arange(8))
+    np.testing.assert_allclose(standardise(runs.columns, facts_of(scaling)), scaling.apply(columns), atol=2e-3)
+
+
+def test_degraded_rows_are_the_labelled_ones_and_whole_workers(runs):
+    changed, kind = pseudo_anomalies(runs.columns, runs, PseudoConfig(rate=0.9), key=KEY)
+    altered = np.asarray((changed != runs.columns).any(axis=-1))
+    assert (altered <= (np.asarray(kind) > 0)).all() and altered.any()
+    for worker, kinds in zip(np.asarray(runs.worker), np.asarray(kind), strict=True):
+        for w in np.unique(worker):
+            assert len(np.unique(kinds[worker == w])) == 1
+
+
+def test_factors_of_one_change_nothing_and_runtime_contains_staging(runs):
+    ones = jnp.ones(runs.worker.shape)
+    np.testing.assert_allclose(degrade(runs.columns, Factors(ones, ones, ones)), runs.columns, rtol=1e-6)
+    slow = degrade(runs.columns, Factors(3 * ones, ones, ones))
+    gained = slow[..., 2] - runs.columns[..., 2]
+    staging = (slow[..., 4] + slow[..., 5]) - (runs.columns[..., 4] + runs.columns[..., 5])
+    np.testing.assert_allclose(gained, staging, rtol=1e-3, atol=1e-2)  # float32 differences of hundreds of seconds
+
+
+def test_contrast_pulls_and_pushes_both_views():
+    def loss(z):
+        return contrast(jnp.linalg.norm(z[0] - z[1]), 1.0, 2.0)
+
+    gradient = jax.grad(loss)(jnp.array([[0.0, 0.0], [1.0, 0.0]]))
+    np.testing.assert_allclose(gradient, [[2.0, 0.0], [-2.0, 0.0]])  # descent moves them apart
+    assert contrast(jnp.array(3.0), jnp.array(1.0), 2.0) == 0.0
+    assert contrast(jnp.array(3.0), jnp.array(0.0), 2.0) == 9.0
