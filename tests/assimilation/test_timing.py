@@ -14,7 +14,8 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 def test_first_window_is_the_one_the_daily_analyses_begin_with(make_weather):
     weather = make_weather(8)
-    analyser = Analyser(weather.emulator, weather.pod, jnp.asarray(weather.error), ForecastProtocol(1, 4, 1.0))
+    emulator, pod, error = weather.emulator, weather.pod, jnp.asarray(weather.error)
+    analyser = Analyser(emulator, emulator, pod, pod, error, error, ForecastProtocol(1, 4, 1.0))
     truth = jnp.asarray(weather.anomalies)
     window = first_window(analyser, truth, key=jax.random.key(0))
     daily = jax.jit(lambda key: analyse(analyser, truth, key=key))(jax.random.key(0))
