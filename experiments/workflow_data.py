@@ -58,7 +58,7 @@ def evaluate(scores: np.ndarray, workflow: Workflow) -> dict[str, float]:
         "auc_within_run": within_run_auc(scores, truth),
         "auc_compute": roc_auc(scores[:, compute].ravel(), truth[:, compute].ravel()),
         "auc_worker": roc_auc(by_worker(scores, workflow.host, on_worker), by_worker(truth, workflow.host, on_worker)),
-        "auc_run": roc_auc(whole, truth.any(axis=1)),
+        "auc_run": roc_auc(whole, np.asarray(truth.any(axis=1))),
     }
     if workflow.y is not None:
         areas = per_class_auc(scores, workflow.y, workflow.classes)

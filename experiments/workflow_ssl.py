@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import equinox as eqx
 import jax
@@ -31,6 +32,17 @@ from jaxsci.workflows.supervised import facts_of
 from jaxsci.workflows.workflow import Workflow
 
 Split = tuple[np.ndarray, np.ndarray]
+
+
+class Detection(Protocol):
+    """What `fit` reads of a config."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def detector(self) -> SelfSupervisedConfig: ...
+    @property
+    def score(self) -> ScoreConfig: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +100,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
 
 
 def fit(
-    workflow: Workflow, splits: Sequence[Split], config: Config, *, run: Run | None, label: str = "two views"
+    workflow: Workflow, splits: Sequence[Split], config: Detection, *, run: Run | None, label: str = "two views"
 ) -> tuple[list[Scorer], Runs, Dag]:
     """One scorer a split, all trained in one program."""
     runs, graph = runs_of(workflow), dag(len(workflow.nodes), workflow.edges)

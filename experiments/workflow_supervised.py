@@ -50,7 +50,7 @@ class Config(Settings):
 
 def main(config: Config, run: Run) -> tuple[Summary, Report]:
     workflow = config.data.load()
-    workflow.anomalous()
+    labels = workflow.labels()
     splits = [split_by_run(workflow.runs, config.seed + s) for s in range(config.seeds)]
     if config.time_blocked:
         splits.append(split_by_time(workflow.start_epoch))
@@ -62,17 +62,17 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         held_out = known[-max(1, int(CALIBRATION_SHARE * len(known))) :]
         on_worker = workflow.on_worker()
         mean = members.mean(axis=0)
-        temperature = fit_temperature(mean[held_out][on_worker[held_out]], workflow.y[held_out][on_worker[held_out]])
+        temperature = fit_temperature(mean[held_out][on_worker[held_out]], labels[held_out][on_worker[held_out]])
         calm = tempered(mean, temperature)
         score = np.log1p(-mean[..., 0]) - np.log(mean[..., 0])
         scores.append(score)
         one = evaluate(score[test], workflow.take(test))
         here = on_worker[test]
-        one["accuracy"] = float((mean[test].argmax(-1) == workflow.y[test])[here].mean())
-        one["calibration_error"] = expected_calibration_error(calm[test][here], workflow.y[test][here])
-        one["calibration_error_untempered"] = expected_calibration_error(mean[test][here], workflow.y[test][here])
+        one["accuracy"] = float((mean[test].argmax(-1) == labels[test])[here].mean())
+        one["calibration_error"] = expected_calibration_error(calm[test][here], labels[test][here])
+        one["calibration_error_untempered"] = expected_calibration_error(mean[test][here], labels[test][here])
         found.append(one)
-        errors.append((calm[test][here], workflow.y[test][here]))
+        errors.append((calm[test][here], labels[test][here]))
         run.log({"auc_node": one["auc_node"], "temperature": temperature}, number)
     blocked = found.pop() if config.time_blocked else {}
     metrics = averaged(found)
@@ -120,7 +120,7 @@ def ensemble_probabilities(workflow: Workflow, splits: Sequence[Split], config: 
         key = jax.random.key(config.seed)
         models = fit_detectors(
             runs,
-            workflow.y,
+            workflow.labels(),
             len(workflow.classes),
             graph,
             facts,

@@ -47,7 +47,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     target.anomalous()
     begin = time.perf_counter()
     sources = [DataConfig(path).load() for path in config.train] or simulated_sources(target, config.seed)
-    found, last = [], None
+    found, last = [], np.zeros(0)
     with progress(config.seeds, "committees") as bar:
         for seed in range(config.seeds):
             key = jax.random.fold_in(jax.random.key(config.seed), seed)

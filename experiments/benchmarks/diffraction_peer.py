@@ -13,7 +13,7 @@ def expected(scene: Scene, prior: Prior, *, fft: bool) -> Float[np.ndarray, "n n
     """Mean counts of a scene whose leaves are NumPy arrays. `fft`: pad and transform instead of three products."""
     field = object_of(scene, prior)
     amplitude = padded_far_field(field, prior) if fft else far_field(field, prior)
-    intensity = np.square(amplitude.real) + np.square(amplitude.imag)
+    intensity = np.square(np.real(amplitude)) + np.square(np.imag(amplitude))
     return scene.photons * intensity / intensity.sum() + scene.background
 
 
@@ -47,20 +47,20 @@ def padded_far_field(field: Complex[np.ndarray, "k k k"], prior: Prior) -> Compl
 def _dislocation_phase(scene: Scene, prior: Prior, axis: np.ndarray) -> np.ndarray:
     line, g, nu = scene.line, scene.reflection, np.float32(prior.matter.poisson)
     across = np.cross(line.normal, line.direction)
-    x, y = (_projection(v, axis - line.core[:, None]) for v in (across, line.normal))
+    x, y = (_projection(np.asarray(v), axis - line.core[:, None]) for v in (across, line.normal))
     edge, screw = line.burgers @ across, line.burgers @ line.direction
     theta = np.arctan2(y, x)
     squared = x * x + y * y + np.float32(prior.core_radius**2)
     ratio = 1 / (4 * (1 - nu) * squared)
     along_x = edge * (theta + 2 * x * y * ratio)
     along_y = -edge * ((1 - 2 * nu) / (4 * (1 - nu)) * np.log(squared) + (x * x - y * y) * ratio)
-    return (g @ across) * along_x + (g @ line.normal) * along_y + (g @ line.direction) * screw * theta
+    return np.asarray((g @ across) * along_x + (g @ line.normal) * along_y + (g @ line.direction) * screw * theta)
 
 
 def _strain_phase(scene: Scene, axis: np.ndarray) -> np.ndarray:
     waves = np.exp(1j * scene.wave_vectors[:, :, None] * axis)
     left = (scene.wave_amplitudes[:, None] * waves[:, 0])[:, :, None] * waves[:, 1][:, None, :]
-    return np.tensordot(left, waves[:, 2], axes=(0, 0)).real
+    return np.real(np.tensordot(left, waves[:, 2], axes=(0, 0)))
 
 
 def _projection(vector: np.ndarray, axes: np.ndarray) -> np.ndarray:

@@ -48,13 +48,13 @@ def stroh(line: Line, stiffness: Float[np.ndarray, "3 3 3 3"]) -> Stroh:
     inverse = np.linalg.inv(s)
     matrix = np.block([[-inverse @ r.T, inverse], [r @ inverse @ r.T - q, -r @ inverse]])
     values, vectors = np.linalg.eig(matrix)
-    up = np.flatnonzero(values.imag > 0)
+    up = np.flatnonzero(np.imag(values) > 0)
     if len(up) != 3 or np.linalg.cond(vectors) > 1e8:
         raise ConfigError("stiffness: degenerate (isotropic to rounding); use the isotropic field instead")
     shape, traction = vectors[:3, up], vectors[3:, up]
     burgers = frame @ np.asarray(line.burgers, float)
     # Re(A D) = b and Re(L D) = 0: six real equations for three complex numbers.
-    system = np.block([[shape.real, -shape.imag], [traction.real, -traction.imag]])
+    system = np.block([[part.real, -part.imag] for part in (shape, traction)])
     solution = np.linalg.solve(system, np.concatenate([burgers, np.zeros(3)]))
     weights = solution[:3] + 1j * solution[3:]
     return Stroh(jnp.asarray(values[up]), jnp.asarray(shape * weights), jnp.asarray(frame), jnp.asarray(line.core))

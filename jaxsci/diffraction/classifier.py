@@ -47,7 +47,7 @@ class Classifier(eqx.Module):
 
     kind: str = eqx.field(static=True)
     classes: int = eqx.field(static=True)
-    convolutions: tuple[eqx.Module, ...]
+    convolutions: tuple[eqx.nn.Conv, ...]
     hidden: eqx.nn.Linear
     out: eqx.nn.Linear
 

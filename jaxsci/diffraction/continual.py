@@ -144,10 +144,10 @@ def learn_stream(
         for _ in range(config.updates):
             fresh = take(pool, rng.integers(0, len(pool.kind), config.batch))
             # Without a memory yet, or for rules that have none, the fresh batch stands in at weight zero.
-            chosen = None if memory is None else rng.integers(0, len(memory.logits), config.batch)
-            old = fresh if memory is None else take(memory.patterns, chosen)
-            logits = np.zeros((config.batch, network.classes)) if memory is None else memory.logits[chosen]
-            weight = 0.0 if memory is None else 1.0
+            old, logits, weight = fresh, np.zeros((config.batch, network.classes)), 0.0
+            if memory is not None:
+                chosen = rng.integers(0, len(memory.logits), config.batch)
+                old, logits, weight = take(memory.patterns, chosen), memory.logits[chosen], 1.0
             params, state = update.apply(
                 params, state, _batch(fresh), _batch(old), jnp.asarray(logits, jnp.float32), weight, anchor, fisher
             )

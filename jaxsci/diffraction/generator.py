@@ -157,7 +157,8 @@ def dislocation_phase(scene: Scene, prior: Prior, axis: Float[Array, " k"]) -> F
         core_radius=prior.core_radius,
     )
     directions = (across, line.normal, line.direction)
-    return 2 * jnp.pi * sum((g @ v) * u for v, u in zip(directions, parts, strict=True))
+    along = [(g @ v) * u for v, u in zip(directions, parts, strict=True)]
+    return 2 * jnp.pi * (along[0] + along[1] + along[2])
 
 
 def expected(scene: Scene, prior: Prior) -> Float[Array, "n n n"]:

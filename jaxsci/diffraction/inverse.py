@@ -96,7 +96,7 @@ def expected_of(
     points = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1)
     normals = jnp.asarray(family_normals((1, 1, 1), (1, 0, 0)), jnp.float32)
     density = support_on_grid(Body(normals, shape.distances), axis, softness=prior.softness)
-    line = Line(*vectors, shape.core)
+    line = Line(vectors[0], vectors[1], vectors[2], shape.core)
     u = displacement(line, points, poisson=prior.matter.poisson, core_radius=prior.core_radius)
     x, y, z = axis[:, None, None], axis[:, None], axis
     found = []

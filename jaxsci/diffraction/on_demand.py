@@ -67,7 +67,8 @@ class Simulator:
         kinds = jnp.full(request.count, self._kinds.index(request.kind))
         made = jax.device_get(self._programs[request.domain](keys, kinds))
         features = np.asarray(reflection_features(self.domains[request.domain].reflection))
-        return Patterns(*made, np.tile(features, (request.count, 1)))
+        inputs, scalars, kind, visibility, target = made
+        return Patterns(inputs, scalars, kind, visibility, target, np.tile(features, (request.count, 1)))
 
     def _time(self, domain: str) -> float:
         request = PatternRequest(domain, CLASSES[0], self._count)

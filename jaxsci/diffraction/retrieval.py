@@ -142,7 +142,7 @@ def refine(
     def update(state: tuple, _: None) -> tuple[tuple, Array]:
         parts, memory = state
         change, memory = optimizer.update(jax.grad(loss)(parts), memory)
-        parts = optax.apply_updates(parts, change)
+        parts = parts + change
         return (parts, memory), chi_square(field_of(parts), counts)
 
     start = jnp.stack([found.object.real, found.object.imag]) / scale

@@ -4,7 +4,7 @@ For every elementary square W = (1/2 pi) sum wrap(dphi) around its four corners 
 a line with g.b = W passes through. Smooth strain, however large, has W = 0 unless it turns by pi between voxels.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -62,7 +62,7 @@ def longest_line(found: Windings) -> float:
     for axis in range(3):  # a line through the square at i passes from one dual cube to the next
         square = numbers[axis] != 0
         touched |= square | np.roll(square, -1, axis)
-    labels, count = ndimage.label(touched, structure=np.ones((3, 3, 3)))
+    labels, count = cast(tuple[np.ndarray, int], ndimage.label(touched, structure=np.ones((3, 3, 3))))
     if count == 0:
         return 0.0
     extents = [max(part.stop - part.start for part in box) for box in ndimage.find_objects(labels)]

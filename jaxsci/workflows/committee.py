@@ -112,7 +112,7 @@ def _fit(committee, table, labels, bags, keys, config: CommitteeConfig):
                 lambda m: (m.centre, m.scale), g, (jnp.zeros_like(g.centre), jnp.zeros_like(g.scale))
             )
             updates, moments = optimizer.update(fixed(gradient), moments, member)
-            return (optax.apply_updates(member, fixed(updates)), moments), None
+            return (eqx.apply_updates(member, fixed(updates)), moments), None
 
         (member, _), _ = jax.lax.scan(step, (member, optimizer.init(member)), jnp.arange(config.steps))
         return member

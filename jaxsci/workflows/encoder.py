@@ -133,4 +133,6 @@ def layer_norm(norm: eqx.nn.LayerNorm, h: Float[Array, "nodes runs width"]) -> F
     """Over the last axis of any array; Equinox's own works on single vectors."""
     centred = h - h.mean(axis=-1, keepdims=True)
     scaled = centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + norm.eps)
+    if norm.weight is None or norm.bias is None:
+        return scaled
     return scaled * norm.weight + norm.bias

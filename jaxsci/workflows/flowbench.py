@@ -44,6 +44,7 @@ def load_npz(path: Path) -> Workflow:
     if x.ndim != 3 or not np.issubdtype(x.dtype, np.floating):
         raise DataError(f"{path}: expected x of shape (runs, jobs, features), got {x.dtype} {x.shape}")
     runs, nodes = x.shape[:2]
+    numbers = np.arange(runs)
     labelled = "y" in content and "classes" in content
     return checked(
         Workflow(
@@ -56,8 +57,8 @@ def load_npz(path: Path) -> Workflow:
             x=x.astype(np.float32),
             host=content["host"].astype(np.int64),
             hosts=_names(content["hosts"]),
-            run=_names(content.get("run", np.arange(runs))),
-            start_epoch=content.get("start_epoch", np.arange(runs)).astype(np.float64),
+            run=_names(content.get("run", numbers)),
+            start_epoch=content.get("start_epoch", numbers).astype(np.float64),
             y=content["y"].astype(np.int64) if labelled else None,
             classes=_names(content["classes"]) if labelled else ("normal",),
         )

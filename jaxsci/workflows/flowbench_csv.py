@@ -176,7 +176,7 @@ def assemble(graph: Graph, runs: list[RunRows], *, name: str) -> Workflow:
             job_type=runs[0].job_type,
             transformation=runs[0].transformation,
             edges=graph.edges,
-            features=tuple(c for c, keep in zip(COLUMNS, kept, strict=True) if keep),
+            features=tuple(c for c, keep in zip(COLUMNS, np.atleast_1d(kept), strict=True) if keep),
             x=x[..., kept],
             host=np.array([[hosts.index(h) for h in run.host] for run in runs]),
             hosts=hosts,

@@ -174,7 +174,7 @@ class _Simulation:
         self.disk[self.degraded] = 2.0 * level / (1.0 - config.cached)
 
     def run(self) -> Trace:
-        for job in np.flatnonzero(self.waiting == 0):
+        for job in np.flatnonzero(self.waiting == 0).tolist():
             delay = self.rng.uniform(0.0, self.config.root_delay)
             self._push(self.model.wms[job] + delay, "submit", job)
         while self.heap:

@@ -47,17 +47,19 @@ class Workflow:
             return np.full(self.x.shape[:2], np.nan, np.float32)
         return self.x[..., self.features.index(name)]
 
-    def anomalous(self) -> Bool[np.ndarray, "runs nodes"]:
-        """Which jobs ran on a degraded worker. Raises `DataError` without labels."""
+    def labels(self) -> Int[np.ndarray, "runs nodes"]:
+        """`y`. Raises `DataError` without labels."""
         if self.y is None:
             raise DataError(f"workflow {self.name}: expected labels (y and classes), found none; they are needed here")
-        return self.y > 0
+        return self.y
+
+    def anomalous(self) -> Bool[np.ndarray, "runs nodes"]:
+        """Which jobs ran on a degraded worker. Raises `DataError` without labels."""
+        return self.labels() > 0
 
     def run_class(self) -> Int[np.ndarray, "runs"]:
         """The anomaly of each run: that of its anomalous jobs, 0 where there are none."""
-        if self.y is None:
-            raise DataError(f"workflow {self.name}: expected labels (y and classes), found none; they are needed here")
-        return self.y.max(axis=1)
+        return self.labels().max(axis=1)
 
     def on_worker(self) -> Bool[np.ndarray, "runs nodes"]:
         """Which jobs ran on a worker rather than at the submit site.

@@ -60,7 +60,7 @@ def test_burgers_circuit_closes_with_b(kind):
     line = LINES[kind]()
     closure = circuit(lambda r: dislocation.displacement(line, r, poisson=NU), line)
     # The step across the cut is left out: 1/720 of theta, and u_y's smooth part, is all that is missing.
-    np.testing.assert_allclose(closure, line.burgers, atol=np.linalg.norm(line.burgers) * 3 / 720)
+    np.testing.assert_allclose(closure, line.burgers, atol=float(np.linalg.norm(line.burgers)) * 3 / 720)
 
 
 def test_the_circuit_is_exact_by_the_jump_at_the_cut():
@@ -96,7 +96,7 @@ def test_partials_add_up_to_the_perfect_line():
     closure = circuit(
         lambda r: dislocation.displacement_of_partials(line, r, separation=0.5, poisson=NU), line, radius=40.0
     )
-    np.testing.assert_allclose(closure, line.burgers, atol=np.linalg.norm(line.burgers) * 3 / 720)
+    np.testing.assert_allclose(closure, line.burgers, atol=float(np.linalg.norm(line.burgers)) * 3 / 720)
 
 
 def test_the_ribbon_between_partials_is_a_stacking_fault():

@@ -20,7 +20,9 @@ def sample():
 def test_gaussian_process_is_the_textbook_formula(x64, sample):
     x, y = (np.asarray(part) for part in sample)
     at = x[:7] + 0.3
-    mean, deviation = fit_gaussian_process(*sample, jnp.ones(60), grid=np.array([(2.0, 0.1)]))(jnp.asarray(at))
+    mean, deviation = fit_gaussian_process(sample[0], sample[1], jnp.ones(60), grid=np.array([(2.0, 0.1)]))(
+        jnp.asarray(at)
+    )
 
     def kernel(a, b):
         return np.exp(-0.5 * ((a[:, None] - b[None]) ** 2).sum(axis=2) / 4)

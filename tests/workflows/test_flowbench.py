@@ -34,7 +34,7 @@ def test_an_epoch_shift_changes_nothing(tmp_path):
 
 def test_unknown_classes_and_the_word_none(tmp_path):
     workflow = load_workflow(write_folder(tmp_path / "a", anomaly=(("b", "loss_0.5"), ("c", "cpu_4"))))
-    assert workflow.classes[:6] == ("normal", "cpu_2", "cpu_3", "cpu_4", "hdd_5", "hdd_10")
+    assert workflow.y is not None and workflow.classes[:6] == ("normal", "cpu_2", "cpu_3", "cpu_4", "hdd_5", "hdd_10")
     assert [workflow.classes[k] for k in workflow.y[0]] == ["normal", "loss_0.5", "cpu_4", "normal"]
     assert workflow.on_worker().tolist() == [[True, True, True, False]] * 4
 

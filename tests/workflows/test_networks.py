@@ -82,7 +82,7 @@ def test_factors_of_one_change_nothing_and_runtime_contains_staging(runs):
 
 def test_contrast_pulls_and_pushes_both_views():
     def loss(z):
-        return contrast(jnp.linalg.norm(z[0] - z[1]), 1.0, 2.0)
+        return contrast(jnp.linalg.norm(z[0] - z[1]), jnp.ones(()), 2.0)
 
     gradient = jax.grad(loss)(jnp.array([[0.0, 0.0], [1.0, 0.0]]))
     np.testing.assert_allclose(gradient, [[2.0, 0.0], [-2.0, 0.0]])  # descent moves them apart

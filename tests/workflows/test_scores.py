@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -78,9 +79,9 @@ def test_standardised_features_are_bounded():
 def test_density_of_a_gaussian_is_its_mahalanobis_distance():
     z = RNG.normal(size=(1, 4000, 3)) @ np.array([[2.0, 0.3, 0], [0, 1, 0], [0, 0, 0.5]])
     density = fit_density(z, np.ones((1, 4000)), np.zeros(1, int))
-    d = np.asarray(density.distance(z.astype(np.float32)))
+    d = np.asarray(density.distance(jnp.asarray(z, jnp.float32)))
     assert np.mean(d**2) == pytest.approx(1.0, abs=0.15)  # up to the ridge
-    shifted = np.asarray(density.distance((z + np.array([0, 0, 5.0])).astype(np.float32)))
+    shifted = np.asarray(density.distance(jnp.asarray(z + np.array([0, 0, 5.0]), jnp.float32)))
     assert (shifted.mean() > 4 * d.mean()).all()
 
 
