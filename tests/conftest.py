@@ -40,7 +40,6 @@ ROOMS = (
     "jaxsci.drift",
     "jaxsci.dynamics",
     "jaxsci.emulators",
-   
 )
 jaxtyping.install_import_hook(ROOMS, "beartype.beartype")
 
