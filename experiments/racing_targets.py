@@ -50,10 +50,8 @@ class Qap(TargetConfig, kind="sa_qap"):
         require(self.steps >= 100, "steps", "at least 100", self.steps)
 
     def build(self, data: Data) -> Tuned:
-        train, test = (
-            sa_qap.QapTarget(packaged.qap_instances(part, folder), steps=self.steps)
-            for part, folder in (("train", data.train), ("test", data.test))
-        )
+        train = sa_qap.QapTarget(packaged.qap_instances("train", data.train), steps=self.steps)
+        test = sa_qap.QapTarget(packaged.qap_instances("test", data.test), steps=self.steps)
         return Tuned(sa_qap.qap_space(), train, test, sa_qap.DEFAULTS, "% above best known")
 
 
@@ -67,10 +65,8 @@ class Tsp(TargetConfig, kind="aco_tsp"):
         positive(self, "tours")
 
     def build(self, data: Data) -> Tuned:
-        train, test = (
-            aco_tsp.TspTarget(packaged.tsp_instances(part, folder), tours=self.tours)
-            for part, folder in (("train", data.train), ("test", data.test))
-        )
+        train = aco_tsp.TspTarget(packaged.tsp_instances("train", data.train), tours=self.tours)
+        test = aco_tsp.TspTarget(packaged.tsp_instances("test", data.test), tours=self.tours)
         return Tuned(aco_tsp.tsp_space(), train, test, aco_tsp.DEFAULTS, "% above optimum")
 
 

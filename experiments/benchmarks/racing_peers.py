@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -198,7 +198,8 @@ def configspace(space: Space, seed: int):
             assert isinstance(parameter, Number)
             kinds = ConfigSpace.UniformIntegerHyperparameter, ConfigSpace.UniformFloatHyperparameter
             kind = kinds[0] if isinstance(parameter, Integer) else kinds[1]
-            made[name] = kind(name, parameter.low, parameter.high, log=parameter.log)
+            low, high = cast(float, parameter.low), cast(float, parameter.high)
+            made[name] = kind(name, low, high, log=parameter.log)
     found.add(list(made.values()))
     for parameter in space.parameters:
         if parameter.condition is not None:

@@ -145,7 +145,7 @@ def p_values(test: dict[str, np.ndarray]) -> dict[str, float]:
     """Two-sided paired Wilcoxon tests of ours against each other tuner over repetitions, Holm-adjusted together."""
     others = [name for name in test if name != "ours"]
     raw = [
-        1.0 if np.allclose(test["ours"], test[name]) else float(stats.wilcoxon(test["ours"], test[name]).pvalue)
+        1.0 if np.allclose(test["ours"], test[name]) else float(np.asarray(stats.wilcoxon(test["ours"], test[name]))[1])
         for name in others
     ]
     return dict(zip(others, (float(p) for p in holm(np.array(raw))), strict=True)) if others else {}

@@ -54,7 +54,7 @@ def stroh(line: Line, stiffness: Float[np.ndarray, "3 3 3 3"]) -> Stroh:
     shape, traction = vectors[:3, up], vectors[3:, up]
     burgers = frame @ np.asarray(line.burgers, float)
     # Re(A D) = b and Re(L D) = 0: six real equations for three complex numbers.
-    system = np.block([[part.real, -part.imag] for part in (shape, traction)])
+    system = np.block([[np.real(part), -np.imag(part)] for part in (shape, traction)])
     solution = np.linalg.solve(system, np.concatenate([burgers, np.zeros(3)]))
     weights = solution[:3] + 1j * solution[3:]
     return Stroh(jnp.asarray(values[up]), jnp.asarray(shape * weights), jnp.asarray(frame), jnp.asarray(line.core))

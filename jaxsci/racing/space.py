@@ -188,7 +188,8 @@ class Space:
         if isinstance(parameter, Categorical):
             places = np.minimum(value.astype(int), len(parameter.values) - 1)
             chosen = np.array([*parameter.values, None], dtype=object)[places]
-            return np.where(on, chosen, None)
+            chosen[~np.broadcast_to(on, chosen.shape)] = None
+            return chosen
         assert isinstance(parameter, Number)
         value = np.exp(value) if parameter.log else value
         bottom, top = (np.exp(low), np.exp(low + width)) if parameter.log else (low, low + width)

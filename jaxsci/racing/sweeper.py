@@ -66,13 +66,16 @@ class RacingSweeper(Sweeper):
         from jaxsci.racing.tuning import header
 
         self._check()
-        parsed = OverridesParser.create(config_loader=self.hydra_context.config_loader).parse_overrides(arguments)
+        context, config = self.hydra_context, self.config
+        if context is None or config is None:
+            raise RuntimeError("setup() has to come before sweep()")
+        parsed = OverridesParser.create(config_loader=context.config_loader).parse_overrides(arguments)
         self.fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
         space = sweep_space([o for o in parsed if o.is_sweep_override()])
         self.prefixes = {o.key_or_group: str(o.input_line).split("=", 1)[0] for o in parsed}
-        self.folder = Path(str(self.config.hydra.sweep.dir))
+        self.folder = Path(str(config.hydra.sweep.dir))
         self.folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, self.folder / "multirun.yaml")
+        OmegaConf.save(config, self.folder / "multirun.yaml")
         rules = Rules(test=self.test, confidence=self.confidence, first_test=self.first_test)  # type: ignore[arg-type]
         if self.method == "irace":
             options, tune = iterated.Iterated(self.budget, rules=rules), iterated.tune
@@ -107,8 +110,10 @@ class RacingSweeper(Sweeper):
         numbers = [int(f.name) for f in self.folder.iterdir() if f.is_dir() and f.name.isdigit()]
         batch = [self.overrides(job.configuration, job.instance, job.seed) for job in jobs]
         start = max(numbers, default=-1) + 1
-        outcomes = []
-        for place, result in enumerate(self.launcher.launch(batch, initial_job_idx=start)):
+        outcomes, launcher = [], self.launcher
+        if launcher is None:
+            raise RuntimeError("setup() has to come before a run")
+        for place, result in enumerate(launcher.launch(batch, initial_job_idx=start)):
             said = result.return_value  # raises what was not foreseen
             if isinstance(said, str):
                 outcomes.append(Outcome(REJECTED, message=said))

@@ -100,8 +100,8 @@ def _fit(committee, table, labels, bags, keys, config: CommitteeConfig):
         optax.cosine_decay_schedule(config.learning_rate, config.steps), weight_decay=config.weight_decay
     )
 
-    def fit(member: Member, bag, key):
-        def loss(member: Member, rows):
+    def fit(member, bag, key):
+        def loss(member, rows):
             return optax.softmax_cross_entropy_with_integer_labels(member(table[rows]), labels[rows]).mean()
 
         def step(carry, number):

@@ -44,7 +44,7 @@ def load_npz(path: Path) -> Workflow:
     if x.ndim != 3 or not np.issubdtype(x.dtype, np.floating):
         raise DataError(f"{path}: expected x of shape (runs, jobs, features), got {x.dtype} {x.shape}")
     runs, nodes = x.shape[:2]
-    numbers = np.arange(runs)
+    numbers: np.ndarray = np.arange(runs)
     labelled = "y" in content and "classes" in content
     return checked(
         Workflow(

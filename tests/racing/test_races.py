@@ -1,5 +1,7 @@
 """Races and tuners on synthetic costs: ledgers add up, elites are protected, a kill and a resumption change nothing."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,10 @@ TOY = Space(
     forbidden=(parse("(temp > 50) & (cool > 0.999)"),),
     digits=4,
 )
+
+
+def value(configuration: Any, name: str) -> float:
+    return float(configuration[name])
 
 
 def noise(seed: int, *more: int) -> float:
@@ -181,7 +187,7 @@ def test_an_infinite_cost_is_out_at_once():
 def test_small_spaces_end(size, budget):
     """Fewer configurations than a race wants: it races what there is and says so."""
     space = Space((Integer("n", low=1, high=size + 1), Categorical("c", values=("a", "b"))))
-    target = FunctionTarget(lambda c, i, s: c["n"] + 0.1 * noise(s), INSTANCES)
+    target = FunctionTarget(lambda c, i, s: value(c, "n") + 0.1 * noise(s), INSTANCES)
     tuning = iterated.tune(space, target, iterated.Iterated(budget), seed=0)
     assert tuning.best["n"] == 1 and tuning.ledger.used <= budget
 
@@ -205,10 +211,11 @@ def test_new_instances_say_more_than_new_seeds():
 def test_mads_finds_a_minimum():
     space = Space((Real("x", low=-1.0, high=1.0), Real("y", low=-1.0, high=1.0)), digits=8)
     target = FunctionTarget(
-        lambda c, i, s: 10 * ((c["x"] - 0.3) ** 2 + (c["y"] + 0.4) ** 2) + 0.01 * noise(s), INSTANCES
+        lambda c, i, s: 10 * ((value(c, "x") - 0.3) ** 2 + (value(c, "y") + 0.4) ** 2) + 0.01 * noise(s), INSTANCES
     )
     best = mads.tune(space, target, mads.Mads(1500), seed=1).best
-    assert abs(best["x"] - 0.3) < 0.05 and abs(best["y"] + 0.4) < 0.05  # where the cost is 0.05, five times the noise
+    x, y = value(best, "x"), value(best, "y")
+    assert abs(x - 0.3) < 0.05 and abs(y + 0.4) < 0.05  # where the cost is 0.05, five times the noise
     with pytest.raises(ConfigError, match="labels for algo"):
         mads.tune(TOY, TARGET, mads.Mads(1500), seed=1)
 
@@ -222,7 +229,7 @@ def test_a_poll_spans_the_space():
 
 def test_importance_and_ablation_find_what_matters():
     space = Space(tuple(Real(name, low=0.0, high=1.0) for name in "abc"), digits=4)
-    target = FunctionTarget(lambda c, i, s: 10 * c["a"] + c["b"] + 0.1 * noise(s), INSTANCES)
+    target = FunctionTarget(lambda c, i, s: 10 * value(c, "a") + value(c, "b") + 0.1 * noise(s), INSTANCES)
     tuning = baselines.random_search(space, target, baselines.RandomSearch(600), seed=1)
     shares = importance(space, tuning.ledger)
     assert list(shares)[0] == "a" and shares["a"] > 0.7 and shares["c"] < 0.1

@@ -3,13 +3,14 @@
 import json
 import os
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from jaxsci.racing.bayesian import probability_best
 from jaxsci.racing.budget import Allowance
-from jaxsci.racing.statistics import decide, final_ranks, friedman
+from jaxsci.racing.statistics import Test, decide, final_ranks, friedman
 
 TESTS = {"friedman": "friedman", "t_none": "t", "t_bonferroni": "t-bonferroni", "t_holm": "t-holm"}
 A = [[1, 1, 3, 2], [2, 1, 4, 2], [1, 2, 2, 2], [0, 1, 3, 1], [2, 2, 5, 3], [1, 1, 2, 3]]
@@ -27,7 +28,7 @@ def reference() -> dict:
 @pytest.mark.parametrize("name", TESTS)
 def test_decisions_and_p_values_are_those_of_irace(name):
     for case in reference()["tests"]:
-        verdict, expected = decide(np.array(case["m"]), TESTS[name]), case[name]
+        verdict, expected = decide(np.array(case["m"]), cast(Test, TESTS[name])), case[name]
         assert verdict.alive.tolist() == expected["alive"]
         assert verdict.p == pytest.approx(expected["p"], abs=1e-9)  # the file has ten digits
         if "ranks" in expected:
