@@ -4,9 +4,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from jaxsci.bayesnas.architecture import ArchitectureDistribution
+from jaxsci.bayesnas.space import Space, require_connected
+
+ATTEMPTS = 64
 
 
 class Nested(NamedTuple):
@@ -37,15 +40,31 @@ def weighted_mixture(
 
 
 def draw_architectures(
-    q: ArchitectureDistribution, count: int, restarts: int, *, key: Key[Array, ""]
-) -> tuple[Int[Array, "members decisions"], Key[Array, " members"]]:
-    """`count` independent draws from q, each repeated `restarts` times, and a key for every member.
+    space: Space, probabilities: Float[Array, "decisions ops"], count: int, *, key: Key[Array, ""]
+) -> Int[np.ndarray, "count decisions"]:
+    """`count` independent draws, conditioned on an output that depends on the input.
 
-    Independent draws have equal weights: weighting them by q again would count it twice. Architecture and restart are
-    numbered in the key, so adding more changes none of the earlier ones.
+    Independent draws have equal weights: weighting them by their probability again would count it twice. Draw number
+    a comes from `fold_in(key, a)`, so adding more changes none of the earlier ones. Raises `ConfigError` where hardly
+    any architecture is connected.
     """
-    number = jnp.arange(count)
-    choices = jax.vmap(lambda a: q.sample_discrete(key=jax.random.fold_in(jax.random.fold_in(key, 0), a)))(number)
-    members = jnp.repeat(choices, restarts, axis=0)
-    keys = jax.vmap(lambda m: jax.random.fold_in(jax.random.fold_in(key, 1), m))(jnp.arange(count * restarts))
-    return members, keys
+    log = jnp.log(probabilities)
+    draws = []
+    for number in range(count):
+        tried = jax.random.categorical(jax.random.fold_in(key, number), log, shape=(ATTEMPTS, len(log)))
+        connected = [choice for choice in np.asarray(tried) if space.connected(choice)]
+        require_connected(space, [connected[0] if connected else np.asarray(tried)[0]])
+        draws.append(connected[0])
+    return np.stack(draws)
+
+
+def best_architecture(
+    space: Space, probabilities: Float[Array, "decisions ops"], *, key: Key[Array, ""]
+) -> Int[np.ndarray, " decisions"]:
+    """The most probable architecture; where it is disconnected, the most probable connected one among many draws."""
+    mode = np.asarray(jnp.argmax(probabilities, axis=-1))
+    if space.connected(mode):
+        return mode
+    draws = draw_architectures(space, probabilities, ATTEMPTS, key=key)
+    log = np.log(np.asarray(probabilities))
+    return max(draws, key=lambda choice: log[np.arange(len(choice)), choice].sum())

@@ -1,0 +1,2 @@
+"""placeholder"""
+def main(config, run): raise NotImplementedError
