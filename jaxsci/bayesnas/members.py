@@ -71,7 +71,6 @@ class Trainer:
         return self.method.draws(state, self.task, key=jax.random.fold_in(key, 3))
 
 
-@partial(jax.jit, static_argnames=("trainer", "inputs", "outputs"))
 def start_chains(
     trainer: Trainer,
     z: Float[Array, "members decisions ops"],
@@ -80,7 +79,9 @@ def start_chains(
     *,
     keys: Key[Array, " members"],
 ) -> Chains:
-    """Initial weights of every member, from its own key."""
+    """Initial weights of every member, from its own key. Not compiled: the many small draws of a convolutional space
+    take minutes to compile and milliseconds to run.
+    """
     state = jax.vmap(lambda z, key: trainer.start(z, inputs, outputs, key=key))(z, keys)
     return Chains(state, z, keys)
 
