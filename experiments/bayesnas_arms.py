@@ -19,7 +19,7 @@ from jaxsci.bayesnas.batches import Examples, take
 from jaxsci.bayesnas.calibration import scores
 from jaxsci.bayesnas.ensemble import best_architecture, draw_architectures, nested, weighted_mixture
 from jaxsci.bayesnas.members import Mode, Trainer, advance, collect, predict, predict_each, start_chains
-from jaxsci.bayesnas.search import Search, run_search, search_batches
+from jaxsci.bayesnas.search import Search, SearchState, run_search, search_batches
 from jaxsci.bayesnas.selection import greedy
 from jaxsci.bayesnas.space import one_hot
 from jaxsci.bayesnas.uncertainty import entropy_split
@@ -112,11 +112,9 @@ class SeedStudy:
         if self.mode == "unroll":
             state, entropy = self._search_by_steps(search, key)
         else:
-            program = jax.jit(
-                lambda w, a, key: run_search(search, self.inputs, problem.classes, w, a, key=key)
+            state, entropy = _searched(
+                search, self.inputs, problem.classes, problem.train, problem.architecture, key
             )
-            state, info = program(problem.train, problem.architecture, key)
-            entropy = info.entropy
         accuracy = self._discretisation(state, key)
         return {"probabilities": state.q.probabilities(), "entropy": entropy, **accuracy}
 
@@ -228,6 +226,14 @@ class SeedStudy:
                         saved.wait()
                         self.stages.stop_if_asked()
         return collect(trainer, chains, self.problem.train, together=self.mode != "unroll")
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _searched(
+    search: Search, inputs: tuple[int, ...], classes: int, train: Examples, architecture: Examples, key: Array
+) -> tuple[SearchState, Array]:
+    state, info = run_search(search, inputs, classes, train, architecture, key=key)
+    return state, info.entropy
 
 
 def _probabilities(trainer: Trainer, weights: Any, z: Array, x: Array, mode: Mode, block: int = 500) -> Array:

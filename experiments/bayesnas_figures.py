@@ -47,8 +47,9 @@ def reliability_diagrams(problem: Problem, results: Results, found: list[SeedSco
         axis.plot(np.asarray(rows.confidence)[used], np.asarray(rows.accuracy)[used], "o-", color=COLOURS[arm], label="accuracy")
         ece = np.mean([one.arms[arm].clean[NAMES.index("ece")] for one in found])
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", title=f"{title}\nECE {ece:.4f}, {len(found)} seeds")
-        axis.legend(loc="upper left")
     axes[0, 0].set_ylabel("share that is right")
+    handles, labels = axes[0, 2].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 
 
