@@ -112,9 +112,7 @@ class SeedStudy:
         if self.mode == "unroll":
             state, entropy = self._search_by_steps(search, key)
         else:
-            state, entropy = _searched(
-                search, self.inputs, problem.classes, problem.train, problem.architecture, key
-            )
+            state, entropy = _searched(search, self.inputs, problem.classes, problem.train, problem.architecture, key)
         accuracy = self._discretisation(state, key)
         return {"probabilities": state.q.probabilities(), "entropy": entropy, **accuracy}
 
@@ -246,7 +244,7 @@ def _probabilities(trainer: Trainer, weights: Any, z: Array, x: Array, mode: Mod
 
 @jax.jit
 def _mean_scores(p: Float[Array, "members samples examples classes"], y: Int[Array, " examples"]) -> Array:
-    """Scores of single members: row 0 the last sample alone, row 1 the mean over a member's samples; mean of members."""
+    """Scores of single members: row 0 the last sample alone, row 1 all of a member; means over members."""
     last = jax.vmap(lambda p: jnp.stack(scores(p, y)))(p[:, -1])
     chain = jax.vmap(lambda p: jnp.stack(scores(p, y)))(jnp.mean(p, axis=1))
     return jnp.stack([jnp.mean(last, axis=0), jnp.mean(chain, axis=0)])

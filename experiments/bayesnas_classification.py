@@ -60,18 +60,13 @@ def paired(found: list[SeedScores], other: str) -> tuple[float, float]:
 
     Pairs are seeds; with a single seed they are test examples (then only `deep_ensemble`).
     """
-    if len(found) > 1:
-        gap = column(found, "joint", "nll") - column(found, other, "nll")
-    else:
-        gap = found[0].nll_gap
+    gap = column(found, "joint", "nll") - column(found, other, "nll") if len(found) > 1 else found[0].nll_gap
     spread = np.std(gap)
     p = float(stats.ttest_1samp(gap, 0.0).pvalue) if spread > 0 else 1.0
     return float(np.mean(gap)), p if math.isfinite(p) else 1.0
 
 
-def _summary(
-    config: Config, found: list[SeedScores], pool: int, mode: str, timings: dict, seconds: dict
-) -> Summary:
+def _summary(config: Config, found: list[SeedScores], pool: int, mode: str, timings: dict, seconds: dict) -> Summary:
     metrics: dict[str, float] = {}
     for arm in ARMS:
         for score in ("accuracy", "nll", "brier", "ece", "adaptive_ece", "classwise_ece", "gap"):
@@ -85,7 +80,11 @@ def _summary(
         metrics[f"temperature_{arm}"] = float(np.mean([one.arms[arm].temperature for one in found]))
         metrics[f"nll_standard_error_{arm}"] = _standard_error(column(found, arm, "nll"))
         metrics[f"ece_standard_error_{arm}"] = _standard_error(column(found, arm, "ece"))
-    others = ("deep_ensemble", "deep_ensemble_chain", "random_architectures", "nes") if len(found) > 1 else ("deep_ensemble",)
+    others = (
+        ("deep_ensemble", "deep_ensemble_chain", "random_architectures", "nes")
+        if len(found) > 1
+        else ("deep_ensemble",)
+    )
     for other in others:
         difference, p = paired(found, other)
         metrics |= {
@@ -143,14 +142,17 @@ def _notes(config: Config, metrics: dict[str, float], seeds: int, pool: int, mod
         f"per chain as the weight method gives ({config.weights.samples}).",
         "Probabilities are pooled, never logits, and scored as they are; *_calibrated scores have one temperature per "
         "arm, fitted after pooling on the calibration part, which corruptions and test images never enter.",
-        f"Weight method {config.weights.kind}" + (
-            f" at temperature {getattr(config.weights, 'temperature', 1.0):g}; " if hasattr(config.weights, "temperature") else "; "
-        )
-        + f"search {config.search.objective}, {config.search.distribution}, divergence weight {config.search.divergence:g}; "
-        f"entropy left {metrics['search_entropy']:.2f} of {config.space.decisions * math.log(len(config.space.ops)):.2f} "
-        f"nats, {100 * metrics['search_skip_mass']:.0f} % of the probability on operations without weights.",
+        f"Weight method {config.weights.kind}{_temperature(config)}; search {config.search.objective}, "
+        f"{config.search.distribution}, divergence weight {config.search.divergence:g}; entropy left "
+        f"{metrics['search_entropy']:.2f} of {config.space.decisions * math.log(len(config.space.ops)):.2f} nats, "
+        f"{100 * metrics['search_skip_mass']:.0f} % of the probability on operations without weights.",
         f"Members run by '{mode}'.",
     ]
     if config.data.kind == "cifar10":
         notes.append("Corruptions are CIFAR-10-C-regen: the published generator's parameters, not its files; no frost.")
     return tuple(notes)
+
+
+def _temperature(config: Config) -> str:
+    found = getattr(config.weights, "temperature", None)
+    return "" if found is None else f" at temperature {found:g}"

@@ -64,7 +64,7 @@ class Uci(DataConfig, kind="uci"):
 class EnsembleConfig:
     """A architectures x R restarts, each a chain of `steps` updates; the weight method says how many samples S.
 
-    - `pool`: networks of random architectures; null trains as many as cost what the joint ensemble cost with its search.
+    - `pool`: networks of random architectures; null trains as many as cost what the joint cost with its search.
     - `prior_std` of the weights: weight decay is 1 / (prior_std^2 x training examples).
     - `mode`: how members share a program, see `jaxsci.bayesnas.members.advance`; `auto` measures and takes the fastest.
     - `group`: members per program (null: all); `unroll` on CPU wants 4 at most.
@@ -88,8 +88,8 @@ class EnsembleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """`seeds` repetitions with their own split, search and chains. `weights` is the method of the chains, `baseline` that
-    of the deterministic networks.
+    """`seeds` repetitions with their own split, search and chains. `weights` is the method of the chains, `baseline`
+    that of the deterministic networks.
     """
 
     data: DataConfig

@@ -47,7 +47,9 @@ class SeedScores(NamedTuple):
     search: dict[str, float]
 
 
-def evaluate(problem: Problem, results: Results, architectures: int, parameter_free: tuple[int, ...], key) -> SeedScores:
+def evaluate(
+    problem: Problem, results: Results, architectures: int, parameter_free: tuple[int, ...], key
+) -> SeedScores:
     """Every score of one seed."""
     test, calibration = problem.test.y, problem.calibration.y
     arms = {}

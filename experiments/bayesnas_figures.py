@@ -44,7 +44,13 @@ def reliability_diagrams(problem: Problem, results: Results, found: list[SeedSco
         share = np.asarray(rows.count) / np.asarray(rows.count).sum()
         axis.bar(centres, share, width=0.9 / len(used), color=COLOURS[arm], alpha=0.3, label="share of examples")
         axis.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2)
-        axis.plot(np.asarray(rows.confidence)[used], np.asarray(rows.accuracy)[used], "o-", color=COLOURS[arm], label="accuracy")
+        axis.plot(
+            np.asarray(rows.confidence)[used],
+            np.asarray(rows.accuracy)[used],
+            "o-",
+            color=COLOURS[arm],
+            label="accuracy",
+        )
         ece = np.mean([one.arms[arm].clean[NAMES.index("ece")] for one in found])
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", title=f"{title}\nECE {ece:.4f}, {len(found)} seeds")
     axes[0, 0].set_ylabel("share that is right")
@@ -75,7 +81,9 @@ def by_severity(problem: Problem, found: list[SeedScores], labels: dict[str, str
             by_set = np.mean([one.arms[arm].by_set[:, number] for one in found], axis=0)
             curve = [clean, *(by_set[severities == level].mean() for level in levels)]
             wide = arm in ("single", "deep_ensemble", "joint")
-            axis.plot([0, *levels], curve, "o-", color=colour, linewidth=2.2 if wide else 1.2, label=labels[arm], markersize=4)
+            axis.plot(
+                [0, *levels], curve, "o-", color=colour, linewidth=2.2 if wide else 1.2, label=labels[arm], markersize=4
+            )
         axis.set(xlabel="corruption severity", title=title, xticks=[0, *levels])
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
@@ -89,7 +97,15 @@ def architecture_posterior(space: Space, results: Results) -> Figure:
     unique = drawn[np.sort(np.unique(drawn, axis=0, return_index=True)[1])]
     image = axes[0, 0].imshow(p, vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(*p.shape):
-        axes[0, 0].text(column, row, f"{p[row, column]:.2f}", ha="center", va="center", color="w" if p[row, column] < 0.6 else "k", fontsize=9)
+        axes[0, 0].text(
+            column,
+            row,
+            f"{p[row, column]:.2f}",
+            ha="center",
+            va="center",
+            color="w" if p[row, column] < 0.6 else "k",
+            fontsize=9,
+        )
     axes[0, 0].set_xticks(range(len(space.ops)), space.ops, rotation=25, ha="right")
     axes[0, 0].set_yticks(range(space.decisions), space.decision_names)
     axes[0, 0].set(title="probability of each operation", ylabel="edge")
@@ -99,7 +115,14 @@ def architecture_posterior(space: Space, results: Results) -> Figure:
     shown = np.concatenate([best[None], unique])
     axes[0, 1].imshow(shown.T, cmap="tab10", vmin=0, vmax=9, aspect="auto", alpha=0.5)
     for column, row in np.ndindex(*shown.shape):
-        axes[0, 1].text(column, row, space.ops[shown[column, row]].replace(" ", "\n").replace("_", "\n"), ha="center", va="center", fontsize=7)
+        axes[0, 1].text(
+            column,
+            row,
+            space.ops[shown[column, row]].replace(" ", "\n").replace("_", "\n"),
+            ha="center",
+            va="center",
+            fontsize=7,
+        )
     axes[0, 1].set_xticks(range(len(shown)), ["argmax", *(f"draw {i + 1}" for i in range(len(unique)))])
     axes[0, 1].set_yticks(range(space.decisions), space.decision_names)
     axes[0, 1].set(title="the most probable architecture and the draws")
@@ -140,7 +163,14 @@ def uncertainty_map(images: LabelledImages, problem: Problem, results: Results, 
     grid = GridSpec(3, 9, figure=figure)
     axis = figure.add_subplot(grid[:, :4])
     points = axis.scatter(split.weights, split.architecture, c=split.aleatoric, s=16, cmap="viridis")
-    axis.scatter(split.weights[wrong], split.architecture[wrong], s=60, facecolors="none", edgecolors=ORANGE, label="named wrongly")
+    axis.scatter(
+        split.weights[wrong],
+        split.architecture[wrong],
+        s=60,
+        facecolors="none",
+        edgecolors=ORANGE,
+        label="named wrongly",
+    )
     axis.set(xlabel="from the weights (nats)", ylabel="from the architecture (nats)", title="every test example")
     axis.legend()
     figure.colorbar(points, ax=axis, label="from the data (nats)")
@@ -152,7 +182,13 @@ def uncertainty_map(images: LabelledImages, problem: Problem, results: Results, 
         picture = (x[example] - low) / (high - low)
         panel.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap="gray_r", interpolation="nearest")
         colour = ORANGE if wrong[example] else PURPLE
-        panel.set_title(f"{images.classes[y[example]]} → {images.classes[named[example]]}", fontsize=9, color=colour, loc="center", pad=3)
+        panel.set_title(
+            f"{images.classes[y[example]]} → {images.classes[named[example]]}",
+            fontsize=9,
+            color=colour,
+            loc="center",
+            pad=3,
+        )
         panel.set_xticks([])
         panel.set_yticks([])
         panel.grid(False)

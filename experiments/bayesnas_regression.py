@@ -199,7 +199,7 @@ def _summary(config: Config, tables: list[Table], found: dict[str, list[SplitRes
     notes = (
         f"{config.data.splits} fixed splits; means over splits, in the target's units and in nats."  # type: ignore[union-attr]
         " The predictive density is the weighted mixture of the networks' normals.",
-        "Duplicate rows leak between training and test in these standard splits (wine 240, power plant 41, concrete 25).",
+        "Duplicate rows leak between training and test in these standard splits (wine 240, power 41, concrete 25).",
         "Published figures: MC-dropout as repeated by its authors in 2018; deep ensembles of 5 networks, 40 epochs.",
     )
     return Summary("bayesnas", metrics, references, seconds, notes)

@@ -24,8 +24,8 @@ def report(config: Config, run: Run, tables: list[Table], found: dict, summary: 
     page.figure(
         "scores",
         run.figure("scores", scores(tables, found, DEEP_ENSEMBLES, MC_DROPOUT)),
-        "Test RMSE relative to the published deep ensembles, and log-likelihood less theirs; bars are two standard errors "
-        "over the splits. Left of 1 and above 0 is better.",
+        "Test RMSE relative to the published deep ensembles, and log-likelihood less theirs; bars are two standard "
+        "errors over the splits. Left of 1 and above 0 is better.",
     )
     page.figure(
         "split",
@@ -85,9 +85,7 @@ def variance_shares(tables: list[Table], found: dict) -> Figure:
     figure, axes = new_figure(1, 1, (8, 0.5 * len(tables) + 2))
     left = np.zeros(len(tables))
     for name, colour in PARTS:
-        share = np.array(
-            [np.mean([getattr(r, name) / r.total for r in found[table.name]]) for table in tables]
-        )
+        share = np.array([np.mean([getattr(r, name) / r.total for r in found[table.name]]) for table in tables])
         axes[0, 0].barh(np.arange(len(tables)), share, left=left, color=colour, label=name)
         left += share
     axes[0, 0].set_yticks(np.arange(len(tables)), [table.name for table in tables])

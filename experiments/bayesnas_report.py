@@ -31,14 +31,14 @@ def report(
     problem, results = first
     page = Report(
         f"Architectures and weights in doubt: {images.name}",
-        "Does an ensemble drawn from the joint posterior of architectures and weights know better what it does not know "
-        "than one network, and than a deep ensemble that cost as much to train?",
+        "Does an ensemble drawn from the joint posterior of architectures and weights know better what it does not "
+        "know than one network, and than a deep ensemble that cost as much to train?",
     )
     page.figure(
         "reliability",
         run.figure("reliability", figures.reliability_diagrams(problem, results, found)),
-        "How often the named class was right, by confidence; bars show how many test examples lie there (all seeds of one "
-        "network, first seed otherwise). On the diagonal confidence can be believed.",
+        "How often the named class was right, by confidence; bars show how many test examples lie there (first "
+        "seed). On the diagonal confidence can be believed.",
     )
     page.figure(
         "severity",
@@ -58,8 +58,8 @@ def report(
     page.figure(
         "doubtful",
         run.figure("doubtful", figures.uncertainty_map(images, problem, results, config)),
-        "Every test example of the first seed by what the weights and the architecture contribute; and the most doubtful "
-        "ones, with the label and the name given.",
+        "Every test example of the first seed by what the weights and the architecture contribute; and the most "
+        "doubtful ones, with the label and the name given.",
     )
     page.table(
         "Arms",
@@ -74,8 +74,8 @@ def report(
             )
             for arm in ARMS
         ],
-        caption="Means over seeds. The floor is what a perfectly calibrated model with the same confidences would show on "
-        "this many examples.",
+        caption="Means over seeds. The floor is what a perfectly calibrated model with the same confidences would show "
+        "on this many examples.",
     )
     page.table(
         "After one temperature per arm",
@@ -95,11 +95,17 @@ def report(
         [
             (
                 "entropy (nats), plug-in",
-                *(summary.metrics[f"uncertainty_entropy_{p}"] for p in ("total", "architecture", "weights", "aleatoric")),
+                *(
+                    summary.metrics[f"uncertainty_entropy_{p}"]
+                    for p in ("total", "architecture", "weights", "aleatoric")
+                ),
             ),
             (
                 "1 - sum p², plug-in",
-                *(summary.metrics[f"uncertainty_quadratic_{p}"] for p in ("total", "architecture", "weights", "aleatoric")),
+                *(
+                    summary.metrics[f"uncertainty_quadratic_{p}"]
+                    for p in ("total", "architecture", "weights", "aleatoric")
+                ),
             ),
             (
                 "1 - sum p², corrected for finite A, R, S",

@@ -1,4 +1,4 @@
-"""Architecture search where the truth is known: exact mean-field search on NAS-Bench-201, and what estimators get wrong."""
+"""Architecture search where the truth is known: exact search on NAS-Bench-201, and what gradient estimators get wrong."""
 
 import time
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ BASELINE = 81.0  # of the score function, near the objective's value where logit
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """Search maximises E[12-epoch validation accuracy] + T H(q) for every T in `temperatures` (points per nat), the last
-    of which should be 0; accuracies reported are those after 200 epochs. `relaxations` are temperatures of the Concrete
+    """Search maximises E[12-epoch validation accuracy] + T H(q) for every T in `temperatures` (points per nat), the
+    last of which should be 0; accuracies reported are those after 200 epochs. `relaxations` are temperatures of the Concrete
     estimator. `path=null` is the packaged table.
     """
 
@@ -42,8 +42,15 @@ class Config(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "seeds", "steps", "learning_rate", "draws")
-        require(len(self.temperatures) > 0 and min(self.temperatures) >= 0, "temperatures", "values of 0 or more", self.temperatures)
-        require(len(self.relaxations) > 0 and min(self.relaxations) > 0, "relaxations", "values above 0", self.relaxations)
+        require(
+            len(self.temperatures) > 0 and min(self.temperatures) >= 0,
+            "temperatures",
+            "values of 0 or more",
+            self.temperatures,
+        )
+        require(
+            len(self.relaxations) > 0 and min(self.relaxations) > 0, "relaxations", "values above 0", self.relaxations
+        )
 
 
 class Searched(NamedTuple):
@@ -117,7 +124,11 @@ def _estimators(config: Config, objective: jax.Array):
     for name, shift in (("near 1", 0.0), ("near 0.1", -2.3)):
         beta = shift + 0.3 * jax.random.normal(key, (DECISIONS, OPS))
         exact = estimators.exact_dirichlet_gradient(objective, beta)
-        yield f"Dirichlet, concentration {name}", "Dirichlet", judge(estimators.dirichlet_gradient(objective, beta), exact)
+        yield (
+            f"Dirichlet, concentration {name}",
+            "Dirichlet",
+            judge(estimators.dirichlet_gradient(objective, beta), exact),
+        )
 
 
 def _summary(config: Config, tables: Tables, searched: list[Searched], rows: list, seconds: dict) -> Summary:
@@ -164,13 +175,21 @@ def _report(run: Run, tables: Tables, searched: list[Searched], rows: list) -> R
         "With every one of 15,625 architectures' accuracy known, does search find the best one, and how wrong are the "
         "gradients that search has to use where it is not known?",
     )
-    page.figure("search", run.figure("search", courses(searched)), "Exact mean-field search for several weights T of the entropy.")
+    page.figure(
+        "search",
+        run.figure("search", courses(searched)),
+        "Exact mean-field search for several weights T of the entropy.",
+    )
     page.figure(
         "posterior",
         run.figure("posterior", posteriors(tables, searched)),
         "What is left of the distribution for each T: the probability of every operation on every edge.",
     )
-    page.figure("estimators", run.figure("estimators", bias_and_spread(rows)), "Error of the mean gradient against spread of one draw.")
+    page.figure(
+        "estimators",
+        run.figure("estimators", bias_and_spread(rows)),
+        "Error of the mean gradient against spread of one draw.",
+    )
     page.table(
         "Search",
         ("T (points per nat)", "E[accuracy] (%)", "most probable architecture (%)", "entropy (nats)"),
@@ -207,7 +226,9 @@ def posteriors(tables: Tables, searched: list[Searched]) -> Figure:
     for axis, one in zip(axes[0], searched, strict=True):
         image = axis.imshow(one.probabilities, vmin=0, vmax=1, aspect="auto")
         axis.set_title(f"T = {one.temperature:g}")
-        axis.set_xticks(range(OPS), [op.replace("nor_", "").replace("_", " ") for op in tables.ops], rotation=60, ha="right")
+        axis.set_xticks(
+            range(OPS), [op.replace("nor_", "").replace("_", " ") for op in tables.ops], rotation=60, ha="right"
+        )
         axis.set_yticks(range(DECISIONS), tables.edges if axis is axes[0, 0] else [""] * DECISIONS)
         axis.grid(False)
     axes[0, 0].set_ylabel("edge")

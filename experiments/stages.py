@@ -24,7 +24,7 @@ class Stages:
     def get(self, name: str, compute: Callable[[], Arrays]) -> dict[str, np.ndarray]:
         """What `compute` returns, or returned in an earlier, interrupted run.
 
-        Raises `KeyboardInterrupt` after the stage where a signal has asked to stop, `CheckpointError` for a damaged file.
+        Raises `KeyboardInterrupt` after the stage in which a signal asked to stop, `CheckpointError` for a damaged file.
         """
         file = self._run.checkpoint_directory / f"{name}.npz"
         if file.is_file():
@@ -47,7 +47,9 @@ class Stages:
 
     def stop_if_asked(self) -> None:
         if self.asked:
-            raise KeyboardInterrupt(f"interrupted; finished stages are kept; continue with resume={self._run.directory}")
+            raise KeyboardInterrupt(
+                f"interrupted; finished stages are kept; continue with resume={self._run.directory}"
+            )
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:

@@ -27,9 +27,7 @@ class Quality(NamedTuple):
     """Between the mean of g and G."""
 
 
-def measure(
-    estimator: Estimator, exact: Float[Array, "decisions ops"], *, draws: int, key: Key[Array, ""]
-) -> Quality:
+def measure(estimator: Estimator, exact: Float[Array, "decisions ops"], *, draws: int, key: Key[Array, ""]) -> Quality:
     """Average `estimator(key=...)` over `draws` independent keys, in chunks that fit memory."""
     size = max(1, draws // CHUNKS)
 

@@ -1,8 +1,8 @@
 """Chains of many architectures and restarts, advancing together as one compiled program."""
 
 from collections.abc import Callable
-from functools import partial
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -49,7 +49,13 @@ class Trainer:
         return self.method.init(params, self.task, key=chain)
 
     def step(
-        self, state: Any, z: Float[Array, "decisions ops"], batch: Examples, step: Int[Array, ""], *, key: Key[Array, ""]
+        self,
+        state: Any,
+        z: Float[Array, "decisions ops"],
+        batch: Examples,
+        step: Int[Array, ""],
+        *,
+        key: Key[Array, ""],
     ) -> tuple[Any, Info]:
         def potential(params: PyTree) -> Float[Array, ""]:
             return self.loss(self.space.apply(params, z, batch.x), batch.y)
@@ -200,7 +206,9 @@ def predict_each(
     """The same by a loop over members and samples: for convolutions on CPUs, slow under `vmap`."""
     samples = jax.tree.leaves(weights)[0].shape[1]
     outputs = [
-        jnp.stack([_outputs(space, jax.tree.map(lambda a, i=i, s=s: a[i, s], weights), z[i], x) for s in range(samples)])
+        jnp.stack(
+            [_outputs(space, jax.tree.map(lambda a, i=i, s=s: a[i, s], weights), z[i], x) for s in range(samples)]
+        )
         for i in range(len(z))
     ]
     return jnp.stack(outputs)

@@ -58,9 +58,7 @@ def load_tables(path: str | None = None) -> Tables:
     return Tables(tuple(str(op) for op in content["ops"]), edges, accuracy)
 
 
-def expectation(
-    accuracy: Float[Array, "*ops"], probabilities: Float[Array, "decisions ops"]
-) -> Float[Array, ""]:
+def expectation(accuracy: Float[Array, "*ops"], probabilities: Float[Array, "decisions ops"]) -> Float[Array, ""]:
     """E[accuracy] when every edge draws its operation independently: a contraction per edge. Multilinear, so it also
     extends the table to relaxed architectures.
     """

@@ -132,9 +132,7 @@ def train_member(
     return params, losses
 
 
-def select(
-    p: Normal, y: Float[Array, " examples"], rounds: int, *, architectures: int
-) -> Float[Array, " members"]:
+def select(p: Normal, y: Float[Array, " examples"], rounds: int, *, architectures: int) -> Float[Array, " members"]:
     """Greedy selection of architectures by held-out likelihood of the mixture (Caruana et al. 2004), with repetition.
 
     A candidate is an architecture with all its restarts, so that what is kept can still be split into architecture and

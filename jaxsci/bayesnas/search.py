@@ -21,8 +21,8 @@ Loss = Callable[[Array, Array], Float[Array, ""]]  # (outputs, labels) -> mean o
 class SearchConfig:
     """How the distribution q over architectures is learned together with the weights they share.
 
-    - `objective`: `bilevel` updates weights on one part of the data and q on another (first-order DARTS); `elbo` updates
-      both on the union, on one evidence bound with a Gaussian prior on the weights.
+    - `objective`: `bilevel` updates weights on one part of the data and q on another (first-order DARTS); `elbo`
+      updates both on the union, on one evidence bound with a Gaussian prior on the weights.
     - `distribution`: `concrete`, `dirichlet`, `logistic_normal`, or `categorical` (score function, moving baseline).
     - `temperature` to `final_temperature`: of the Concrete relaxation, geometrically over the steps.
     - `divergence`: weight of KL(q || prior) / (number of examples that q sees); it keeps q from collapsing early and
@@ -113,7 +113,10 @@ class Search:
 
         def architecture_loss(q: ArchitectureDistribution) -> tuple[Array, Array]:
             losses = jnp.stack(
-                [self._sampled(q, params, architecture_batch, tau, state, key=k) for k in jax.random.split(second, config.draws)]
+                [
+                    self._sampled(q, params, architecture_batch, tau, state, key=k)
+                    for k in jax.random.split(second, config.draws)
+                ]
             )
             surrogate, value = losses[:, 0].mean(), losses[:, 1].mean()
             return surrogate + config.divergence * q.kl() / self.counts[1], value

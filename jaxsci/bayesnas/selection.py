@@ -16,9 +16,7 @@ class Selection(NamedTuple):
     """Held-out negative log-likelihood of the mixture after each round, in nats."""
 
 
-def greedy(
-    p: Float[Array, "candidates examples classes"], y: Int[Array, " examples"], rounds: int
-) -> Selection:
+def greedy(p: Float[Array, "candidates examples classes"], y: Int[Array, " examples"], rounds: int) -> Selection:
     """Add, `rounds` times, the candidate that helps the equally weighted mixture most; repetition allowed.
 
     Caruana et al. 2004, doi:10.1145/1015330.1015432; with nets of several architectures as candidates it is the
@@ -44,7 +42,7 @@ def stacking(
     steps: int = 200,
     strength: float = 1.0,
 ) -> Selection:
-    """Weights on the simplex of greatest held-out likelihood (Yao et al., arXiv:1704.02030), by expectation maximisation.
+    """Weights on the simplex of greatest held-out likelihood (Yao et al., arXiv:1704.02030), by EM.
 
     `strength` pseudo-counts per candidate pull towards equal weights; 0 is the maximum itself.
     """

@@ -14,9 +14,7 @@ from jaxsci.core.errors import ConfigError
 from jaxsci.core.mesh import MeshConfig, make_mesh
 
 MEMBERS, STEPS = 8, 12
-DATA = Examples(
-    jax.random.normal(jax.random.key(0), (40, 4, 4, 1)), jax.random.randint(jax.random.key(1), (40,), 0, 3)
-)
+DATA = Examples(jax.random.normal(jax.random.key(0), (40, 4, 4, 1)), jax.random.randint(jax.random.key(1), (40,), 0, 3))
 
 
 def cross_entropy(outputs, labels):

@@ -60,7 +60,7 @@ def test_search_without_entropy_finds_the_best_architecture(tables, objective):
 
 
 def test_estimators_bias(objective):
-    """Score function and Dirichlet are unbiased within three standard errors; Concrete is biased, less so when colder."""
+    """Score function and Dirichlet are unbiased within three standard errors; Concrete is not, less so when colder."""
     logits = 0.5 * jax.random.normal(jax.random.key(1), (6, 5))
     exact = estimators.exact_gradient(objective, logits)
     judge = lambda estimator, exact: estimators.measure(estimator, exact, draws=20_000, key=jax.random.key(2))  # noqa: E731

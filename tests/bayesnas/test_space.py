@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsci.bayesnas.space import DartsCell, MlpCell, NasBench201Cell, ResidualNet, one_hot, require_connected
-from jaxsci.bayesnas.space import darts
+from jaxsci.bayesnas.space import DartsCell, MlpCell, NasBench201Cell, ResidualNet, darts, one_hot, require_connected
 from jaxsci.bayesnas.space.convolution import convolve
 from jaxsci.bayesnas.space.explicit import average_pool, explicit_apply
 from jaxsci.core.errors import ConfigError

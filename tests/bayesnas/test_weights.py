@@ -124,7 +124,9 @@ def test_rank1_divergence_vanishes_at_its_prior_and_draws_differ_by_component():
         input_log_std=jnp.full((2, 3), jnp.log(0.1)), output_log_std=jnp.full((2, 5), jnp.log(0.1))
     )
     assert method._divergence(prior) == pytest.approx(0, abs=1e-4)
-    quiet = jax.tree.map(lambda a: a, prior._replace(input_log_std=jnp.full((2, 3), -20.0), output_log_std=jnp.full((2, 5), -20.0)))
+    quiet = jax.tree.map(
+        lambda a: a, prior._replace(input_log_std=jnp.full((2, 3), -20.0), output_log_std=jnp.full((2, 5), -20.0))
+    )
     drawn = method.draws(state._replace(factors=[quiet]), task, key=jax.random.key(1))
     for sample in range(4):
         outer = jnp.outer(quiet.input_mean[sample % 2], quiet.output_mean[sample % 2])

@@ -39,9 +39,7 @@ CIFAR10: Mapping[str, Corruption] = {
     "shot_noise": Corruption(noise.shot_noise, _ones(500, 250, 100, 75, 50)),
     "impulse_noise": Corruption(noise.impulse_noise, _ones(0.01, 0.02, 0.03, 0.05, 0.07)),
     "defocus_blur": Corruption(blur.defocus_blur, ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))),
-    "glass_blur": Corruption(
-        blur.glass_blur, ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
-    ),
+    "glass_blur": Corruption(blur.glass_blur, ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))),
     "motion_blur": Corruption(blur.motion_blur, ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))),
     "zoom_blur": Corruption(blur.zoom_blur, _ones(1.06, 1.11, 1.16, 1.21, 1.26)),
     "snow": Corruption(

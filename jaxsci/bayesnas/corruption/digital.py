@@ -51,7 +51,7 @@ def elastic(x: Image, alpha: float, sigma: float, shear: float, *, key: Key[Arra
 
 
 def pixelate(x: Image, factor: float, *, key: Key[Array, ""]) -> Image:
-    """Averaged down to int(size factor) pixels and repeated up again, each pass rounded to whole grey levels, as PIL."""
+    """Averaged down to int(size factor) pixels and repeated up again, each pass rounded to whole levels, as PIL."""
     size = int(x.shape[0] * factor)
     down, up = filters.box_matrix(x.shape[0], size), filters.box_matrix(size, x.shape[0])
     levels = jnp.floor(x * 255 + 0.5)

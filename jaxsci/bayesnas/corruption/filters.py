@@ -79,7 +79,9 @@ def sample(image: Image, rows: Float[Array, "h w"], columns: Float[Array, "h w"]
 
 def grid(height: int, width: int) -> tuple[Float[Array, "height width"], Float[Array, "height width"]]:
     """Row and column numbers of all pixels."""
-    rows, columns = jnp.meshgrid(jnp.arange(height, dtype=jnp.float32), jnp.arange(width, dtype=jnp.float32), indexing="ij")
+    rows, columns = jnp.meshgrid(
+        jnp.arange(height, dtype=jnp.float32), jnp.arange(width, dtype=jnp.float32), indexing="ij"
+    )
     return rows, columns
 
 
@@ -110,7 +112,7 @@ def zoom_centre(image: Image, factor: float) -> Image:
 
 
 def plasma(size: int, decay: float, *, key: Array) -> Float[Array, "size size"]:
-    """Diamond-square noise from 0 to 1 on a torus whose side is a power of two; amplitude falls by `decay` per level."""
+    """Diamond-square noise from 0 to 1 on a torus whose side is a power of two; its amplitude falls by `decay` a level."""
     field = jnp.zeros((size, size))
     step, wibble, level = size, 100.0, 0
     while step >= 2:

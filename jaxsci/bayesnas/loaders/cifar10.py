@@ -47,14 +47,14 @@ def load_cifar10(path: str, *, sha1: Mapping[str, str] = SHA1) -> LabelledImages
     if place.suffix == ".npz":
         return _from_npz(place)
     names, read = _members(place)
-    for suffix, parse in ((".bin", _from_binary), ("", _from_pickle), (".png", _from_png)):
-        if all(f"{batch}{suffix}" in names for batch in BATCHES):
-            break
-    else:
+    kinds = ((".bin", _from_binary), ("", _from_pickle), (".png", _from_png))
+    whole = [kind for kind in kinds if all(f"{batch}{kind[0]}" in names for batch in BATCHES)]
+    if not whole:
         found = ", ".join(sorted(names)[:8]) or "nothing"
         raise DataError(
             f"{path}: expected data_batch_1 ... data_batch_5 and test_batch as .bin, pickle or .png; found {found}"
         )
+    suffix, parse = whole[0]
     batches = [parse(batch, suffix, read, place) for batch in BATCHES]
     for name, (images, labels) in zip(BATCHES, batches, strict=True):
         _check_hash(place, f"{name}{suffix}", images, labels, sha1[name])
@@ -150,6 +150,6 @@ def _check_hash(place: Path, name: str, images: np.ndarray, labels: np.ndarray, 
     found = hashlib.sha1(records(images, labels), usedforsecurity=False).hexdigest()
     if found != expected:
         raise DataError(
-            f"{place / name}: its records have SHA-1 {found}, expected {expected}; the file is damaged or not CIFAR-10, "
-            "fetch it again"
+            f"{place / name}: its records have SHA-1 {found}, expected {expected}; "
+            "the file is damaged or not CIFAR-10, fetch it again"
         )

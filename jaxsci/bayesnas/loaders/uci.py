@@ -51,7 +51,9 @@ def _table(path: str, name: str, content: dict[str, np.ndarray]) -> Table:
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise DataError(f"{path}: {name} holds numbers that are not finite; fill or remove those rows")
     if test.size == 0 or test.min() < 0 or test.max() >= len(y):
-        raise DataError(f"{path}: expected row numbers 0 to {len(y) - 1} in {name}_test, got {test.min()} to {test.max()}")
+        raise DataError(
+            f"{path}: expected row numbers 0 to {len(y) - 1} in {name}_test, got {test.min()} to {test.max()}"
+        )
     return Table(name, x.astype(np.float64), y.astype(np.float64), test.astype(np.int64))
 
 

@@ -16,9 +16,7 @@ def convolve(
     x: Float[Array, "batch height width fan_in"], kernel: Float[Array, "k k fan_in fan_out"], stride: int = 1
 ) -> Float[Array, "batch height2 width2 fan_out"]:
     """Zero-padded convolution; the image keeps its size at stride 1."""
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def init_norm(channels: int) -> dict[str, Array]:

@@ -107,7 +107,11 @@ def _init_cell(channels: int, *, key: Key[Array, ""]) -> PyTree:
 
     def edge(number: int) -> PyTree:
         keys = jax.random.split(jax.random.fold_in(key, number), 3)
-        return {"separable3": separable(3, keys[0]), "separable5": separable(5, keys[1]), "dilated": separable(3, keys[2])}
+        return {
+            "separable3": separable(3, keys[0]),
+            "separable5": separable(5, keys[1]),
+            "dilated": separable(3, keys[2]),
+        }
 
     return {
         "edges": [edge(number) for number in range(len(EDGES))],

@@ -76,9 +76,7 @@ def prior_potential(params: PyTree, task: Task) -> Float[Array, ""]:
     return squares / (2 * task.prior_std**2 * task.count)
 
 
-def posterior_gradient(
-    params: PyTree, potential: Potential, task: Task
-) -> tuple[Float[Array, ""], PyTree]:
+def posterior_gradient(params: PyTree, potential: Potential, task: Task) -> tuple[Float[Array, ""], PyTree]:
     """Batch loss without the prior, and the gradient with it."""
 
     def total(params: PyTree) -> tuple[Array, Array]:

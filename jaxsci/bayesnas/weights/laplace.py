@@ -20,7 +20,7 @@ class LaplaceState(NamedTuple):
 
 @dataclass(frozen=True)
 class LastLayerLaplace(WeightPosterior, kind="laplace"):
-    """Trains like `deep_ensemble`, then takes the head's weights as Gaussian with the generalised Gauss-Newton precision.
+    """Trains like `deep_ensemble`, then takes the head's weights as Gaussian with the Gauss-Newton precision.
 
         precision = I / prior_std^2 + sum over data of (diag p - p p') (x) (f f'),   f the features and a one
 
@@ -70,9 +70,7 @@ def _size(params: PyTree) -> int:
     return (width + 1) * classes
 
 
-def head_precision(
-    head: PyTree, features: Float[Array, "data width"], task: Task
-) -> Float[Array, "size size"]:
+def head_precision(head: PyTree, features: Float[Array, "data width"], task: Task) -> Float[Array, "size size"]:
     """Posterior precision of (weight rows, then bias), each row over classes."""
     p = jax.nn.softmax(features @ head["weight"] + head["bias"])
     extended = jnp.concatenate([features, jnp.ones((len(features), 1), features.dtype)], axis=1)

@@ -67,7 +67,9 @@ class MeanField(WeightPosterior, kind="mean_field"):
     ) -> tuple[VariationalState, Info]:
         flat, unravel = ravel_pytree(state.template)
         rule, _ = self._svi(task, flat)
-        svi, negative_elbo = rule.update(state.svi._replace(rng_key=key), flat, lambda weights: potential(unravel(weights)))
+        svi, negative_elbo = rule.update(
+            state.svi._replace(rng_key=key), flat, lambda weights: potential(unravel(weights))
+        )
         return state._replace(svi=svi), Info(negative_elbo / task.count, jnp.asarray(self.learning_rate))
 
     def draws(self, state: VariationalState, task: Task, *, key: Key[Array, ""]) -> PyTree:

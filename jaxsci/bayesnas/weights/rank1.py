@@ -55,8 +55,7 @@ class Rank1(WeightPosterior, kind="rank1"):
             left, right = jax.random.split(jax.random.fold_in(key, number))
             shapes = ((self.components, *leaf.shape[:-1]), (self.components, *leaf.shape[:-2], leaf.shape[-1]))
             signs = [
-                1 - 2.0 * jax.random.bernoulli(k, self.negative, s)
-                for k, s in zip((left, right), shapes, strict=True)
+                1 - 2.0 * jax.random.bernoulli(k, self.negative, s) for k, s in zip((left, right), shapes, strict=True)
             ]
             spread = [jnp.full(s, jnp.log(self.PRIOR_STD / 2)) for s in shapes]
             factors.append(Factors(signs[0], signs[1], spread[0], spread[1]))
