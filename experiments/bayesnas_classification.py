@@ -30,6 +30,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     begin = time.perf_counter()
     found: list[SeedScores] = []
     first: tuple[bayesnas_data.Problem, Results] | None = None
+    config.weights.check_steps(config.ensemble.steps)
     with Interrupt() as interrupt, progress(config.seeds * STAGES_PER_SEED, "stages") as bar:
         stages = Stages(run, interrupt)
         mode, timings = choose_mode(config, bayesnas_data.problem(config, images, 0))

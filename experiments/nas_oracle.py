@@ -1,4 +1,4 @@
-"""Architecture search where the truth is known: exact search on NAS-Bench-201, and what gradient estimators get wrong."""
+"""Architecture search where the truth is known: exact search on NAS-Bench-201, and what estimators get wrong."""
 
 import time
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ BASELINE = 81.0  # of the score function, near the objective's value where logit
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     """Search maximises E[12-epoch validation accuracy] + T H(q) for every T in `temperatures` (points per nat), the
-    last of which should be 0; accuracies reported are those after 200 epochs. `relaxations` are temperatures of the Concrete
+    last of which should be 0; accuracies reported are those after 200 epochs. `relaxations` are temperatures of Concrete
     estimator. `path=null` is the packaged table.
     """
 

@@ -24,7 +24,7 @@ class Stages:
     def get(self, name: str, compute: Callable[[], Arrays]) -> dict[str, np.ndarray]:
         """What `compute` returns, or returned in an earlier, interrupted run.
 
-        Raises `KeyboardInterrupt` after the stage in which a signal asked to stop, `CheckpointError` for a damaged file.
+        Raises `KeyboardInterrupt` after the stage in which a signal came, `CheckpointError` for a damaged file.
         """
         file = self._run.checkpoint_directory / f"{name}.npz"
         if file.is_file():

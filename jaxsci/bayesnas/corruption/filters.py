@@ -112,7 +112,7 @@ def zoom_centre(image: Image, factor: float) -> Image:
 
 
 def plasma(size: int, decay: float, *, key: Array) -> Float[Array, "size size"]:
-    """Diamond-square noise from 0 to 1 on a torus whose side is a power of two; its amplitude falls by `decay` a level."""
+    """Diamond-square noise from 0 to 1 on a torus, its side a power of two; amplitude falls by `decay` a level."""
     field = jnp.zeros((size, size))
     step, wibble, level = size, 100.0, 0
     while step >= 2:

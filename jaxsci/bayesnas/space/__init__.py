@@ -6,4 +6,5 @@ from jaxsci.bayesnas.space.base import require_connected as require_connected
 from jaxsci.bayesnas.space.darts import DartsCell as DartsCell
 from jaxsci.bayesnas.space.mlp import MlpCell as MlpCell
 from jaxsci.bayesnas.space.nasbench201 import NasBench201Cell as NasBench201Cell
+from jaxsci.bayesnas.space.network import Network as Network
 from jaxsci.bayesnas.space.residual import ResidualNet as ResidualNet

@@ -47,6 +47,9 @@ class WeightPosterior(Choice):
 
     samples: int
 
+    def check_steps(self, steps: int) -> None:
+        """Raise `ConfigError` where a chain of this many updates is none of the method's."""
+
     def init(self, params: PyTree, task: Task, *, key: Key[Array, ""]) -> Any:
         """The state before the first update, from freshly initialised weights."""
         raise NotImplementedError

@@ -48,22 +48,19 @@ class CyclicalSgHmc(WeightPosterior, kind="cyclical"):
     def samples(self) -> int:
         return self.cycles * self.samples_per_cycle
 
-    def cycle_steps(self, task: Task) -> int:
-        """Updates per cycle. Raises `ConfigError` where the steps do not divide into cycles of enough of them."""
-        cycle = task.steps // self.cycles
-        fits = task.steps % self.cycles == 0 and cycle >= self.samples_per_cycle
-        require(fits, "steps", f"a multiple of cycles={self.cycles}, each long enough for its samples", task.steps)
-        return cycle
+    def check_steps(self, steps: int) -> None:
+        fits = steps % self.cycles == 0 and steps // self.cycles >= self.samples_per_cycle
+        require(fits, "steps", f"a multiple of cycles={self.cycles}, each long enough for its samples", steps)
 
     def init(self, params: PyTree, task: Task, *, key: Key[Array, ""]) -> ChainState:
-        self.cycle_steps(task)
+        self.check_steps(task.steps)
         kept = jax.tree.map(lambda leaf: jnp.zeros((self.samples, *leaf.shape), leaf.dtype), params)
         return ChainState(params, jax.tree.map(jnp.zeros_like, params), kept)
 
     def update(
         self, state: ChainState, step: Int[Array, ""], potential: Potential, task: Task, *, key: Key[Array, ""]
     ) -> tuple[ChainState, Info]:
-        cycle = self.cycle_steps(task)
+        cycle = task.steps // self.cycles
         place = step % cycle
         rate = 0.5 * self.learning_rate * (1 + jnp.cos(jnp.pi * place / cycle))
         noisy = place >= (1 - self.noise_fraction) * cycle

@@ -1,0 +1,110 @@
+"""The architecture-ensemble experiment: bad input is one line, a stopped run goes on where it was, tables are read."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments.stages import Stages
+from jaxsci.core.errors import CheckpointError
+from jaxsci.core.interrupt import Interrupt
+from jaxsci.core.rundir import Run
+from jaxsci.core.summary import read_summary
+
+CIFAR = ["experiment=bayesnas", "data=cifar10"]
+
+
+def images(path, **changes):
+    rng = np.random.default_rng(0)
+    content = {
+        "x_train": rng.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8),
+        "y_train": np.arange(60) % 10,
+        "x_test": rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8),
+        "y_test": np.arange(20) % 10,
+    }
+    np.savez(path, **(content | changes))
+    return f"data.path={path}"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"y_train": np.arange(60) % 10 + 5}, "expected labels 0 to 9 in 'y_train'"),
+        ({"y_train": np.arange(60) % 8}, "no example of class 8, 9 in 'y_train'"),
+    ],
+)
+def test_labels_that_cannot_be(call, tmp_path, changes, message):
+    outcome = call(*CIFAR, images(tmp_path / "c.npz", **changes))
+    assert outcome.code == 2 and len(outcome.err) == 1 and message in outcome.err[0]
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_an_image_file_that_fails_its_hash(call, tmp_path):
+    for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
+        (tmp_path / f"{name}.bin").write_bytes(bytes(3073 * 10))
+    outcome = call(*CIFAR, f"data.path={tmp_path}")
+    assert outcome.code == 2 and "SHA-1" in outcome.err[0] and "fetch it again" in outcome.err[0]
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("data.path=absent.npz", "no such file"),
+        ("ensemble.restarts=1", "ensemble.restarts: expected 2 or more"),
+        ("space.kind=mpl", "did you mean 'mlp'"),
+        ("weights.cycles=7", "a multiple of cycles=7"),
+        ("search.batch_size=5000", "search.batch_size"),
+    ],
+)
+def test_settings_that_cannot_be(call, override, message):
+    outcome = call("experiment=bayesnas", "seeds=1", "search.steps=1", override)
+    assert outcome.code == 2 and message in outcome.err[-1]
+
+
+def test_a_run_that_lost_its_last_stages_computes_them_again(finished, call, tmp_path, tiny):
+    """Stages depend on their seed alone, so what a resumed run reports is what an uninterrupted one does."""
+    whole, _ = finished("bayesnas")
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    for name in ("joint", "random_architectures"):
+        (copy / "checkpoints" / f"seed0_{name}.npz").unlink()
+    (copy / "summary.json").unlink()
+    outcome = call(f"resume={copy}")
+    assert outcome.code == 0, outcome.err
+    before, after = (read_summary(directory / "summary.json").metrics for directory in (whole, copy))
+    assert before == after
+
+
+def test_a_damaged_stage_is_named(tmp_path):
+    with Run(tmp_path / "run", {}) as run, Interrupt() as interrupt:
+        stages = Stages(run, interrupt)
+        stages.get("one", lambda: {"a": np.arange(3)})
+        np.testing.assert_array_equal(stages.get("one", lambda: pytest.fail("computed twice"))["a"], np.arange(3))
+        (run.checkpoint_directory / "one.npz").write_bytes(b"broken")
+        with pytest.raises(CheckpointError, match="one.npz: damaged"):
+            stages.get("one", dict)
+
+
+def test_tables(call, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 3))
+    y = x[:, 0] + 0.1 * rng.normal(size=80)
+    test = np.stack([np.arange(10), np.arange(10, 20)])
+    np.savez(tmp_path / "t.npz", toy_x=x, toy_y=y, toy_test=test)
+    outcome = call(
+        "experiment=bayesnas",
+        "data=uci",
+        f"data.path={tmp_path / 't.npz'}",
+        "data.splits=2",
+        "search.steps=2",
+        "search.batch_size=8",
+        "regression.members=4",
+        "regression.steps=60",
+        "space.width=8",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    )
+    assert outcome.code == 0, outcome.err
+    metrics = read_summary(tmp_path / "run" / "summary.json").metrics
+    assert 0 < metrics["rmse_toy"] < y.std()  # better than the mean
+    parts = sum(metrics[f"{part}_toy"] for part in ("architecture", "weights", "aleatoric"))
+    assert parts == pytest.approx(metrics["total_toy"], rel=1e-5)
