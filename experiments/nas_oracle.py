@@ -27,8 +27,8 @@ BASELINE = 81.0  # of the score function, near the objective's value where logit
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     """Search maximises E[12-epoch validation accuracy] + T H(q) for every T in `temperatures` (points per nat), the
-    last of which should be 0; accuracies reported are those after 200 epochs. `relaxations` are temperatures of Concrete
-    estimator. `path=null` is the packaged table.
+    last of which should be 0; accuracies reported are those after 200 epochs. `relaxations` are temperatures of the
+    Concrete estimator. `path=null` is the packaged table.
     """
 
     path: str | None = None

@@ -108,3 +108,33 @@ def test_tables(call, tmp_path):
     assert 0 < metrics["rmse_toy"] < y.std()  # better than the mean
     parts = sum(metrics[f"{part}_toy"] for part in ("architecture", "weights", "aleatoric"))
     assert parts == pytest.approx(metrics["total_toy"], rel=1e-5)
+
+
+def test_an_emulator_ensemble_has_spread_and_is_a_step_map(x64):
+    """On a linear system its mean is near the linear forecast, and its spread enters the model error at equal size."""
+    import jax
+    import jax.numpy as jnp
+
+    from experiments.emulator_ensemble import EnsembleConfig, spread_covariance, train_ensemble, with_spread
+    from jaxsci.bayesnas.search import SearchConfig
+    from jaxsci.bayesnas.space import ResidualNet
+    from jaxsci.emulators import fit_linear
+    from jaxsci.emulators.delay import delay_states
+
+    rng = np.random.default_rng(0)
+    days = np.zeros((160, 3))
+    for day in range(1, 160):
+        days[day] = 0.9 * days[day - 1] + rng.normal(size=3)
+    train, validation = days[:110], days[110:]
+    linear = fit_linear(train, validation, lags=2, leads=3, ridges=(1e-2,))
+    config = EnsembleConfig(2, 2, 12, 16, ResidualNet(1, 8), SearchConfig("elbo", steps=2, batch_size=16))
+    ensemble = train_ensemble(train, validation, linear, config, key=jax.random.key(0))
+    states = jnp.asarray(delay_states(validation, 2), jnp.float32)
+    assert 0 <= float(ensemble.shrink) <= 1
+    assert ensemble(states[0]).shape == (2, 3)
+    np.testing.assert_allclose(ensemble(states[0])[1], states[0, 0])  # today becomes the older day
+    np.testing.assert_allclose(ensemble.forecast(states[0]), ensemble.each(states[0]).mean(0), rtol=1e-6)
+    spread = spread_covariance(ensemble, states)
+    assert np.linalg.eigvalsh(spread).min() > -1e-6
+    error = jnp.diag(jnp.array([1.0, 2.0, 3.0]))
+    assert jnp.trace(with_spread(error, spread)) == pytest.approx(6.0, rel=1e-5)
