@@ -12,7 +12,7 @@ from experiments import bayesnas_report as pages
 from experiments.bayesnas_arms import SeedStudy
 from experiments.bayesnas_config import Config
 from experiments.bayesnas_evaluation import ARMS, NAMES, Results, SeedScores, evaluate
-from experiments.bayesnas_modes import choose_mode
+from experiments.bayesnas_modes import fastest_mode
 from experiments.stages import Stages
 from jaxsci.core.interrupt import Interrupt
 from jaxsci.core.progress import progress
@@ -33,9 +33,11 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     config.weights.check_steps(config.ensemble.steps)
     with Interrupt() as interrupt, progress(config.seeds * STAGES_PER_SEED, "stages") as bar:
         stages = Stages(run, interrupt)
-        mode, timings = choose_mode(config, bayesnas_data.problem(config, images, 0))
+        mode, timings = config.ensemble.mode, {}
         for seed in range(config.seeds):
             problem = bayesnas_data.problem(config, images, seed)
+            if mode == "auto":
+                mode, timings = fastest_mode(config, problem)
             study = SeedStudy(config, problem, stages, bar, run.checkpoint_directory, seed, mode)
             results = study.run()
             key = jax.random.fold_in(study.key, 20)
@@ -97,6 +99,11 @@ def _summary(config: Config, found: list[SeedScores], pool: int, mode: str, timi
     for kind, by_score in found[0].detection.items():
         for score in by_score:
             metrics[f"auroc_{kind}_{score}"] = float(np.mean([one.detection[kind][score] for one in found]))
+    metrics["nll_stacked_joint"] = float(np.mean([one.stacked for one in found]))
+    for arm in found[0].intervals:
+        for score in ("nll", "ece"):
+            low, high = np.mean([one.intervals[arm][:, NAMES.index(score)] for one in found], axis=0)
+            metrics |= {f"{score}_low_{arm}": float(low), f"{score}_high_{arm}": float(high)}
     metrics["deep_ensemble_equivalent_joint"] = float(np.mean([one.equivalent for one in found]))
     for name in found[0].search:
         metrics[f"search_{name}"] = float(np.mean([one.search[name] for one in found]))
@@ -147,6 +154,8 @@ def _notes(config: Config, metrics: dict[str, float], seeds: int, pool: int, mod
         f"{config.search.distribution}, divergence weight {config.search.divergence:g}; entropy left "
         f"{metrics['search_entropy']:.2f} of {config.space.decisions * math.log(len(config.space.ops)):.2f} nats, "
         f"{100 * metrics['search_skip_mass']:.0f} % of the probability on operations without weights.",
+        "*_low_ and *_high_ are 95 % bootstrap intervals over a seed's test examples, as means; stacked: the joint's "
+        "samples weighed by held-out likelihood instead of equally.",
         f"Members run by '{mode}'.",
     ]
     if config.data.kind == "cifar10":

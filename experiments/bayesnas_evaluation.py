@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from experiments.bayesnas_arms import Problem
-from jaxsci.bayesnas.calibration import Scores, floor, negative_log, scores
-from jaxsci.bayesnas.ensemble import mixture, nested
-from jaxsci.bayesnas.ood import deep_ensemble_equivalent, detection, ood_scores, sample_losses
+from jaxsci.bayesnas.calibration import Scores, bootstrap, floor, negative_log, scores
+from jaxsci.bayesnas.ensemble import mixture, nested, weighted_mixture
+from jaxsci.bayesnas.ood import deep_ensemble_equivalent, detection, ood_scores
+from jaxsci.bayesnas.selection import stacking
 from jaxsci.bayesnas.temperature import fit_temperature, sharpen
 from jaxsci.bayesnas.uncertainty import entropy_split, quadratic_split
 
@@ -45,6 +46,10 @@ class SeedScores(NamedTuple):
     nll_gap: Float[np.ndarray, " examples"]
     """Joint less deep ensemble, of each test example."""
     search: dict[str, float]
+    stacked: float
+    """NLL of the joint's samples weighed by stacking on the calibration part."""
+    intervals: dict[str, Float[np.ndarray, "2 scores"]]
+    """Bootstrap intervals of the clean scores, low and high."""
 
 
 def evaluate(
@@ -76,6 +81,8 @@ def evaluate(
         _equivalent(results, problem, arms),
         np.asarray(gap),
         _search(results["search"], parameter_free),
+        _stacked(results["joint"], problem),
+        {arm: _interval(results[arm]["test"], test, key) for arm in ("deep_ensemble", "joint")},
     )
 
 
@@ -153,6 +160,18 @@ def _equivalent(results: Results, problem: Problem, arms: dict[str, ArmScores]) 
     return deep_ensemble_equivalent(float(arms["joint"].calibrated[NAMES.index("nll")]), np.array(curve))
 
 
+def _stacked(stage: dict[str, np.ndarray], problem: Problem) -> float:
+    flat = lambda p: jnp.asarray(p).reshape(-1, *p.shape[2:])  # noqa: E731
+    weights = stacking(flat(stage["calibration"]), problem.calibration.y).weights
+    return float(jnp.mean(negative_log(weighted_mixture(flat(stage["test"]), weights), problem.test.y)))
+
+
+@jax.jit
+def _interval(p: np.ndarray, y: Array, key: Array) -> Array:
+    interval = bootstrap(lambda p, y: jnp.stack(scores(p, y)), jnp.mean(p, axis=(0, 1)), y, draws=200, key=key)
+    return jnp.stack(interval)
+
+
 def _search(stage: dict[str, np.ndarray], parameter_free: tuple[int, ...]) -> dict[str, float]:
     p = stage["probabilities"]
     return {
@@ -160,8 +179,3 @@ def _search(stage: dict[str, np.ndarray], parameter_free: tuple[int, ...]) -> di
         "skip_mass": float(p[:, list(parameter_free)].sum(-1).mean()),
         **{name: float(stage[name]) for name in ("accuracy_relaxed", "accuracy_argmax", "accuracy_sampled")},
     }
-
-
-def member_curve(p: np.ndarray, y: Array) -> Float[np.ndarray, " members"]:
-    """Negative log-likelihood of the first 1, 2, ... members together."""
-    return np.asarray(sample_losses(jnp.mean(jnp.asarray(p), axis=1), y))

@@ -1,4 +1,4 @@
-"""How members share a program on this machine: asked for, or measured at the start."""
+"""How members share a program on this machine, measured at the start."""
 
 import time
 
@@ -13,13 +13,8 @@ from jaxsci.bayesnas.weights import Task
 MEMBERS, STEPS = 2, 2
 
 
-def choose_mode(config: Config, problem: Problem) -> tuple[Mode, dict[str, float]]:
-    """The mode of `config.ensemble.mode`; for `auto` the fastest of vmap, map and unroll, with seconds per step.
-
-    Each candidate trains two members for two steps, after compiling.
-    """
-    if config.ensemble.mode != "auto":
-        return config.ensemble.mode, {}
+def fastest_mode(config: Config, problem: Problem) -> tuple[Mode, dict[str, float]]:
+    """The fastest of vmap, map and unroll, and seconds per step of each: two members, two steps, after compiling."""
     task = Task(len(problem.train.y), config.ensemble.steps, config.ensemble.prior_std)
     trainer = Trainer(config.space, config.baseline, task, cross_entropy, config.ensemble.batch_size)
     z = jnp.full((MEMBERS, config.space.decisions, len(config.space.ops)), 1 / len(config.space.ops))

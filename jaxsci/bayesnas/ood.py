@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxsci.bayesnas.calibration import negative_log
 from jaxsci.bayesnas.ensemble import Nested, mixture
 from jaxsci.bayesnas.uncertainty import entropy_split
 
@@ -73,9 +72,3 @@ def deep_ensemble_equivalent(nll: float, nll_by_size: Float[np.ndarray, " sizes"
     # interp wants increasing abscissae; equal neighbours (no gain from one more member) keep the smallest size.
     falling = np.concatenate([[True], np.diff(best) < 0])
     return float(np.interp(-nll, -best[falling], sizes[falling]))
-
-
-def sample_losses(p: Float[Array, "members examples classes"], y: Int[Array, " examples"]) -> Float[Array, " members"]:
-    """Negative log-likelihood of the mean of the first 1, 2, ... members."""
-    running = jnp.cumsum(p, axis=0) / jnp.arange(1, len(p) + 1)[:, None, None]
-    return jnp.stack([jnp.mean(negative_log(q, y)) for q in running])

@@ -138,3 +138,49 @@ def test_an_emulator_ensemble_has_spread_and_is_a_step_map(x64):
     assert np.linalg.eigvalsh(spread).min() > -1e-6
     error = jnp.diag(jnp.array([1.0, 2.0, 3.0]))
     assert jnp.trace(with_spread(error, spread)) == pytest.approx(6.0, rel=1e-5)
+
+
+class Stopped(Stages):
+    """Answers 'stop' at the second look, as a signal between two dispatches would."""
+
+    looks = 0
+
+    @property
+    def asked(self) -> bool:
+        type(self).looks += 1
+        return type(self).looks == 2
+
+
+def test_a_group_stopped_between_dispatches_goes_on_where_it_was(tmp_path):
+    import jax
+    import jax.numpy as jnp
+
+    from experiments.bayesnas_arms import Problem, SeedStudy, cross_entropy
+    from experiments.bayesnas_config import Config, Digits, EnsembleConfig
+    from jaxsci.bayesnas.batches import Examples
+    from jaxsci.bayesnas.members import Trainer
+    from jaxsci.bayesnas.space import MlpCell, one_hot
+    from jaxsci.bayesnas.weights import CyclicalSgHmc, Task
+    from jaxsci.core.progress import progress
+
+    x = jax.random.normal(jax.random.key(0), (32, 2, 2, 1))
+    part = Examples(x, jnp.arange(32) % 3)
+    problem = Problem(part, part, part, part, {}, {}, 3)
+    ensemble = EnsembleConfig(2, 2, 6, 8, steps_per_dispatch=2)
+    config = Config(data=Digits(), space=MlpCell(width=4), ensemble=ensemble)
+    trainer = Trainer(config.space, CyclicalSgHmc(0.05, temperature=1.0), Task(32, 6), cross_entropy, 8)
+    z = one_hot(jnp.full((2, 6), 2), 5)
+    keys = jax.random.split(jax.random.key(1), 2)
+    with Run(tmp_path / "run", {}) as run, Interrupt() as interrupt, progress(1, "test") as bar:
+
+        def study(stages, directory):
+            return SeedStudy(config, problem, stages, bar, directory, 0, "vmap")
+
+        whole = study(Stages(run, interrupt), tmp_path / "whole")._group(trainer, z, keys, "a")
+        stopped = study(Stopped(run, interrupt), tmp_path / "cut")
+        with pytest.raises(KeyboardInterrupt, match="resume="):
+            Stopped.looks = 1
+            stopped._group(trainer, z, keys, "a")
+        resumed = study(Stages(run, interrupt), tmp_path / "cut")._group(trainer, z, keys, "a")
+    for left, right in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(left, right)
