@@ -10,16 +10,6 @@ from experiments import aieada as published
 from experiments import assimilation_flow, weather
 from experiments import assimilation_report as pages
 from experiments.assimilation_sources import ShallowWaterData, Surrogate
-from experiments.emulator_ensemble import (
-    ArchitectureEnsemble,
-    EnsembleConfig,
-    spread_covariance,
-    train_ensemble,
-    with_spread,
-)
-from experiments.settings import Settings
-from jaxsci.assimilation.daily import Analyser, DailyAnalyses, analyse
-from jaxsci.assimilation.protocol import ForecastProtocol
 from jaxsci.assimilation.scores import BASELINES, Scores, score
 from jaxsci.assimilation.timing import time_window
 from jaxsci.core.config import positive
@@ -27,48 +17,6 @@ from jaxsci.core.progress import progress
 from jaxsci.core.report import Report
 from jaxsci.core.rundir import Run
 from jaxsci.core.summary import Reference, Summary
-from jaxsci.emulators import DirectEmulator, ReducedField, fit_linear, load_field, reduce_field, split_by_time
-from jaxsci.emulators.delay import delay_states
-from jaxsci.emulators.linear import LinearEmulator
-from jaxsci.emulators.skill import one_day_error, rmse_by_lead
-from jaxsci.emulators.training import RecurrentConfig, train_recurrent
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """`path=None` is the packaged field; the last `test_days` verify, the `validation_days` before them choose."""
-
-    path: str | None = None
-    variable: str | None = None
-    validation_days: int = 366
-    test_days: int = 366
-
-    def __post_init__(self) -> None:
-        positive(self, "validation_days", "test_days")
-
-
-@dataclass(frozen=True)
-class LinearConfig:
-    lags: int = 2
-    ridges: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
-
-    def __post_init__(self) -> None:
-        between(self, "lags", 1, 60)
-        require(len(self.ridges) > 0 and min(self.ridges) > 0, "ridges", "values above 0", self.ridges)
-
-
-@dataclass(frozen=True)
-class EmulatorConfig:
-    """`choose=validation` takes the better of the two over leads 1 to 3 on the validation span.
-
-    `ensemble=bayesnas` uses an ensemble of architectures and weights instead, whose spread enters the model error.
-    """
-
-    choose: Literal["validation", "linear", "recurrent"] = "validation"
-    ensemble: Literal["none", "bayesnas"] = "none"
-    networks: EnsembleConfig = field(default_factory=EnsembleConfig)
-    linear: LinearConfig = field(default_factory=LinearConfig)
-    recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,86 +61,6 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
 
 def _summary(config: Config, scores: Scores, timing: dict, emulators: weather.Emulators, seconds: dict) -> Summary:
     leads = range(1, config.leads + 1)
-def _train(config: Config, reduced: ReducedField, run: Run, seconds: dict[str, float]):
-    train, validation = (reduced.coefficients[s] for s in (reduced.split.train, reduced.split.validation))
-    fit = lambda lags: fit_linear(  # noqa: E731
-        train, validation, lags=lags, leads=config.leads, ridges=config.emulator.linear.ridges
-    )
-    trained = train_recurrent(
-        train,
-        validation,
-        fit(config.emulator.recurrent.lags),
-        config.emulator.recurrent,
-        key=jax.random.key(config.seed),
-        on_log=run.log,
-    )
-    seconds["emulator_compile"], seconds["emulator_train"] = trained.compile_seconds, trained.train_seconds
-    dtype = jnp.float64 if config.precision == "float64" else jnp.float32
-    return fit(config.emulator.linear.lags), cast_floating(trained.emulator, dtype)
-
-
-def _choose(
-    config: Config, reduced: ReducedField, linear: LinearEmulator, recurrent: DirectEmulator
-) -> tuple[DirectEmulator, dict[str, dict[str, np.ndarray]]]:
-    """The emulator to use, and each candidate's RMSE by lead on both spans."""
-    emulators: dict[str, DirectEmulator] = {"linear": linear, "recurrent": recurrent}
-    if config.emulator.ensemble == "bayesnas":
-        train, validation = (reduced.coefficients[s] for s in (reduced.split.train, reduced.split.validation))
-        key = jax.random.fold_in(jax.random.key(config.seed), 1)
-        ensemble = train_ensemble(train, validation, linear, config.emulator.networks, key=key)
-        emulators["ensemble"] = cast_floating(ensemble, jnp.asarray(linear.maps).dtype)
-    spans = {"validation": reduced.split.validation, "test": reduced.split.test}
-    rmse = {name: {s: rmse_by_lead(e, reduced, span) for s, span in spans.items()} for name, e in emulators.items()}
-    best = min(rmse, key=lambda name: float(np.mean(rmse[name]["validation"][:3])))
-    chosen = best if config.emulator.choose == "validation" else config.emulator.choose
-    chosen = "ensemble" if config.emulator.ensemble == "bayesnas" else chosen
-    rmse["chosen"] = rmse[chosen] | {"name": np.array(chosen)}
-    return emulators[chosen], rmse
-
-
-def _analyser(config: Config, reduced: ReducedField, emulator: DirectEmulator) -> Analyser:
-    return Analyser(
-        emulator,
-        reduced.pod,
-        _emulator_error(emulator, reduced),
-        ForecastProtocol(config.window, config.stations, config.noise_std),
-        config.model_error_ridge,
-        GaussNewton(config.max_iterations, config.tolerance),
-    )
-
-
-def _emulator_error(emulator: DirectEmulator, reduced: ReducedField) -> jax.Array:
-    """Covariance of the one-day error; where the emulator is an ensemble, its spread is in it."""
-    error = one_day_error(emulator, reduced)
-    if not isinstance(emulator, ArchitectureEnsemble):
-        return error
-    states = delay_states(reduced.coefficients[reduced.split.validation], emulator.lags)
-    return with_spread(error, spread_covariance(emulator, jnp.asarray(states)))
-
-
-def _assimilate(
-    config: Config, analyser: Analyser, reduced: ReducedField, seconds: dict[str, float]
-) -> tuple[DailyAnalyses, np.ndarray]:
-    """Analyses of every test day for every network, and the anomalies they are verified against."""
-    first = reduced.split.test.start - BURN_IN_DAYS
-    observed = jnp.asarray(reduced.anomalies[first:])
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(config.seed), i))(jnp.arange(config.networks))
-    begin = time.perf_counter()
-    program = jax.jit(jax.vmap(lambda key: analyse(analyser, observed, key=key))).lower(keys).compile()
-    seconds["assimilation_compile"] = time.perf_counter() - begin
-    begin = time.perf_counter()
-    analyses = jax.block_until_ready(program(keys))
-    seconds["assimilation"] = time.perf_counter() - begin
-    if bool(jnp.any(analyses.code == NOT_FINITE)):
-        raise JaxsciError("4D-Var diverged; shorten window, or raise noise_std or model_error_ridge")
-    skip = BURN_IN_DAYS - config.window
-    by_day = analyses._replace(network=None)  # every other field has the axes (network, day, ...)
-    kept = jax.tree.map(lambda a: a[:, skip:], by_day)._replace(network=analyses.network)
-    days = kept.state.shape[1]
-    return kept, reduced.anomalies[reduced.split.test][:days]
-
-
-def _summary(config: Config, scores: Scores, timing: dict, candidates: dict, seconds: dict) -> Summary:
     metrics = {
         "rmse_analysis_m": scores.analysis,
         "rmse_background_m": scores.background,
