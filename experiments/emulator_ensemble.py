@@ -15,10 +15,10 @@ from jaxsci.bayesnas.search import Search, SearchConfig, run_search
 from jaxsci.bayesnas.space import ResidualNet, one_hot
 from jaxsci.bayesnas.weights import CyclicalSgHmc, Task
 from jaxsci.core.config import between, positive
-from jaxsci.emulators import LinearEmulator
+from jaxsci.emulators import DirectEmulator, LinearEmulator, ReducedField
 from jaxsci.emulators.delay import advance as next_state
-from jaxsci.emulators.delay import training_pairs
-from jaxsci.emulators.skill import forecast_all
+from jaxsci.emulators.delay import delay_states, training_pairs
+from jaxsci.emulators.skill import forecast_all, one_day_error
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,15 @@ def spread_covariance(
         return deviations.T @ deviations / (len(tomorrow) - 1)
 
     return jnp.mean(jax.lax.map(one, states), axis=0)
+
+
+def ensemble_error(emulator: DirectEmulator, reduced: ReducedField) -> Float[Array, "modes modes"]:
+    """Covariance of the emulator's one-day error; where it is an ensemble, its spread is in it."""
+    error = one_day_error(emulator, reduced)
+    if not isinstance(emulator, ArchitectureEnsemble):
+        return error
+    states = delay_states(reduced.coefficients[reduced.split.validation], emulator.lags)
+    return with_spread(error, spread_covariance(emulator, jnp.asarray(states)))
 
 
 def with_spread(error: Float[Array, "modes modes"], spread: Float[Array, "modes modes"]) -> Float[Array, "modes modes"]:
