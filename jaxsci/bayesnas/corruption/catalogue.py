@@ -30,44 +30,44 @@ def _ones(*values: float) -> tuple[tuple[float], ...]:
     return tuple((value,) for value in values)
 
 
-def _elastic(*rows: tuple[float, float, float]) -> tuple[tuple[float, float, float], ...]:
-    return tuple((32 * a, 32 * s, 32 * f) for a, s, f in rows)
+def _elastic(*rows: tuple[float, ...]) -> tuple[tuple[float, float, float], ...]:
+    return tuple((32.0 * a, 32.0 * s, 32.0 * f) for a, s, f in rows)
 
 
 CIFAR10: Mapping[str, Corruption] = {
     "gaussian_noise": Corruption(noise.gaussian_noise, _ones(0.04, 0.06, 0.08, 0.09, 0.10)),
-    "shot_noise": Corruption(noise.shot_noise, _ones(500, 250, 100, 75, 50)),
+    "shot_noise": Corruption(noise.shot_noise, _ones(500.0, 250.0, 100.0, 75.0, 50.0)),
     "impulse_noise": Corruption(noise.impulse_noise, _ones(0.01, 0.02, 0.03, 0.05, 0.07)),
-    "defocus_blur": Corruption(blur.defocus_blur, ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))),
+    "defocus_blur": Corruption(blur.defocus_blur, ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))),
     "glass_blur": Corruption(blur.glass_blur, ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))),
-    "motion_blur": Corruption(blur.motion_blur, ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))),
+    "motion_blur": Corruption(blur.motion_blur, ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))),
     "zoom_blur": Corruption(blur.zoom_blur, _ones(1.06, 1.11, 1.16, 1.21, 1.26)),
     "snow": Corruption(
         weather.snow,
         (
-            (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
-            (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
-            (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
-            (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
-            (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+            (0.1, 0.2, 1.0, 0.6, 8, 3.0, 0.95),
+            (0.1, 0.2, 1.0, 0.5, 10, 4.0, 0.9),
+            (0.15, 0.3, 1.75, 0.55, 10, 4.0, 0.9),
+            (0.25, 0.3, 2.25, 0.6, 12, 6.0, 0.85),
+            (0.3, 0.3, 1.25, 0.65, 14, 12.0, 0.8),
         ),
     ),
-    "fog": Corruption(weather.fog, ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))),
+    "fog": Corruption(weather.fog, ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))),
     "brightness": Corruption(weather.brightness, _ones(0.05, 0.1, 0.15, 0.2, 0.3)),
     "contrast": Corruption(weather.contrast, _ones(0.75, 0.5, 0.4, 0.3, 0.15)),
     "elastic": Corruption(
         digital.elastic,
-        _elastic((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
+        _elastic((0.0, 0.0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
     ),
     "pixelate": Corruption(digital.pixelate, _ones(0.95, 0.9, 0.85, 0.75, 0.65)),
-    "jpeg": Corruption(digital.jpeg, _ones(80, 65, 58, 50, 40)),
+    "jpeg": Corruption(digital.jpeg, ((80,), (65,), (58,), (50,), (40,))),
 }
 
 CIFAR10_EXTRA: Mapping[str, Corruption] = {
     "speckle_noise": Corruption(noise.speckle_noise, _ones(0.06, 0.1, 0.12, 0.16, 0.2)),
-    "gaussian_blur": Corruption(blur.gaussian_blur, _ones(0.4, 0.6, 0.7, 0.8, 1)),
+    "gaussian_blur": Corruption(blur.gaussian_blur, _ones(0.4, 0.6, 0.7, 0.8, 1.0)),
     "mud_spatter": Corruption(weather.mud_spatter, ((0.65, 0.1, 0.7, 0.69, 0.6), (0.65, 0.1, 0.5, 0.68, 0.6))),
-    "saturate": Corruption(weather.saturate, ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2))),
+    "saturate": Corruption(weather.saturate, ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2))),
 }
 
 # For 8 x 8 grey images: chosen so that accuracy falls from a few to some tens of percent.
