@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.assimilation_sources import DataSource
+from experiments.emulator_ensemble import EnsembleConfig, ensemble_error, train_ensemble
 from experiments.settings import Settings
 from jaxsci.assimilation.daily import Analyser, DailyAnalyses, analyse
 from jaxsci.assimilation.protocol import ForecastProtocol
@@ -61,9 +62,14 @@ class LinearConfig:
 
 @dataclass(frozen=True)
 class EmulatorConfig:
-    """`choose=validation` takes the better of the two over leads 1 to 3 on the validation span."""
+    """`choose=validation` takes the better of the two over leads 1 to 3 on the validation span.
+
+    `ensemble=bayesnas` uses an ensemble of architectures and weights instead; its spread enters the model error.
+    """
 
     choose: Literal["validation", "linear", "recurrent"] = "validation"
+    ensemble: Literal["none", "bayesnas"] = "none"
+    networks: EnsembleConfig = field(default_factory=EnsembleConfig)
     linear: LinearConfig = field(default_factory=LinearConfig)
     recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)
 
@@ -149,6 +155,10 @@ def train(config: WeatherConfig, reduced: ReducedField, run: Run, seconds: dict[
         seconds["emulator_compile"], seconds["emulator_train"] = trained.compile_seconds, trained.train_seconds
         dtype = jnp.float64 if config.precision == "float64" else jnp.float32
         candidates["recurrent"] = cast_floating(trained.emulator, dtype)
+    if config.emulator.ensemble == "bayesnas":
+        key = jax.random.fold_in(jax.random.key(config.seed), 1)
+        ensemble = train_ensemble(span, validation, linear, config.emulator.networks, key=key)
+        candidates["ensemble"] = cast_floating(ensemble, linear.maps.dtype)
     spans = {"validation": reduced.split.validation, "test": reduced.split.test}
     rmse = {
         name: {s: rmse_by_lead(emulator, reduced, span) for s, span in spans.items()}
@@ -160,6 +170,7 @@ def train(config: WeatherConfig, reduced: ReducedField, run: Run, seconds: dict[
     )
     best = min(rmse, key=lambda name: float(np.mean(rmse[name]["validation"][:3])))
     chosen = best if config.emulator.choose == "validation" else config.emulator.choose
+    chosen = "ensemble" if "ensemble" in candidates else chosen
     return Emulators(linear, candidates[chosen], chosen, rmse)
 
 
@@ -176,7 +187,7 @@ def analyser(config: WeatherConfig, stations: int, reduced: ReducedField, emulat
         emulators.linear,
         reduced.pod,
         reduced.joint,
-        one_day_error(emulators.used, reduced),
+        ensemble_error(emulators.used, reduced),
         one_day_error(emulators.linear, reduced),
         ForecastProtocol(config.window, stations, config.noise_std, noise),
         config.model_error_ridge,

@@ -264,6 +264,21 @@ TINY = {
         "rounds=2",
         "stream_steps=100",
     ],
+    "bayesnas": [
+        "seeds=1",
+        "space.width=6",
+        "data.train=64",
+        "data.architecture=32",
+        "data.calibration=32",
+        "search.steps=2",
+        "search.batch_size=16",
+        "ensemble.architectures=2",
+        "ensemble.steps=3",
+        "ensemble.batch_size=16",
+        "ensemble.pool=2",
+    ],
+    "nas_oracle": ["seeds=2", "steps=2", "temperatures=[0.0]", "draws=20", "relaxations=[1.0]"],
+    "benchmarks/bayesnas_speed": ["members=2", "steps=2", "rounds=5", "space.width=8", "torch=false"],
     "benchmarks/transformer_vs_torch": ["steps=1", "rounds=2", "torch_compile=false", "model.layers=1"],
 }
 

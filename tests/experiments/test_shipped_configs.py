@@ -127,6 +127,16 @@ METRICS = {
         "identical_locations",
     },
     "benchmarks/changepoint_speed": {"series_steps_ratio"},
+    "bayesnas": {
+        "p_value_nll_joint_vs_deep_ensemble",
+        *(
+            f"{score}_{arm}"
+            for score in ("accuracy", "nll", "ece", "ece_corrupted")
+            for arm in ("single", "deep_ensemble", "random_architectures", "nes", "joint")
+        ),
+    },
+    "nas_oracle": {"accuracy_mean_field"},
+    "benchmarks/bayesnas_speed": {"speedup_over_loop"},
 }
 
 
