@@ -65,7 +65,7 @@ def paired(found: list[SeedScores], other: str) -> tuple[float, float]:
     """
     gap = column(found, "joint", "nll") - column(found, other, "nll") if len(found) > 1 else found[0].nll_gap
     spread = np.std(gap)
-    p = float(stats.ttest_1samp(gap, 0.0).pvalue) if spread > 0 else 1.0
+    p = float(np.asarray(stats.ttest_1samp(gap, 0.0))[1]) if spread > 0 else 1.0
     return float(np.mean(gap)), p if math.isfinite(p) else 1.0
 
 

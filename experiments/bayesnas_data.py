@@ -8,6 +8,7 @@ from experiments.bayesnas_arms import Problem
 from experiments.bayesnas_config import Cifar10, Config, Digits
 from jaxsci.bayesnas import corruption
 from jaxsci.bayesnas.batches import Examples
+from jaxsci.bayesnas.corruption.catalogue import SEVERITIES
 from jaxsci.bayesnas.corruption.filters import plasma
 from jaxsci.bayesnas.loaders.cifar10 import load_cifar10
 from jaxsci.bayesnas.loaders.images import LabelledImages, load_digits, unit
@@ -21,18 +22,19 @@ MEAN, STD = np.array([0.4914, 0.4822, 0.4465], np.float32), np.array([0.2470, 0.
 def load(config: Config) -> LabelledImages:
     """The images of `config.data`, checked. Raises `DataError` or `ConfigError`."""
     if isinstance(config.data, Digits):
-        images = load_digits(config.data.path)
-        least = config.data.train + config.data.architecture + config.data.calibration + 100
+        images, held = load_digits(config.data.path), config.data.architecture
+        least = config.data.train + held + config.data.calibration + 100
         if len(images.train) < least:
             raise DataError(f"data.path: expected {least} images or more for this split, got {len(images.train)}")
     else:
+        assert isinstance(config.data, Cifar10)
         if config.data.path is None:
             raise ConfigError("data.path: missing; give data.path=<CIFAR-10 as npz, folder or tar.gz>")
-        images = load_cifar10(config.data.path)
+        images, held = load_cifar10(config.data.path), config.data.architecture
     require(
-        config.search.batch_size <= config.data.architecture,
+        config.search.batch_size <= held,
         "search.batch_size",
-        f"at most data.architecture={config.data.architecture}",
+        f"at most data.architecture={held}",
         config.search.batch_size,
     )
     return images
@@ -47,7 +49,7 @@ def problem(config: Config, images: LabelledImages, seed: int) -> Problem:
         sizes = (config.data.train, config.data.architecture, config.data.calibration)
         train, architecture, calibration, rest = np.split(order, np.cumsum(sizes))
         test_x, test_y = x[rest], y[rest]
-        family, severities, first = corruption.DIGITS, corruption.catalogue.SEVERITIES, len(rest)
+        family, severities, first = corruption.DIGITS, SEVERITIES, len(rest)
     else:
         assert isinstance(config.data, Cifar10) and images.test is not None and images.test_labels is not None
         sizes = (config.data.architecture, config.data.calibration)
@@ -65,8 +67,15 @@ def problem(config: Config, images: LabelledImages, seed: int) -> Problem:
                 made = corruption.corrupt(family, kind, severity, jnp.asarray(test_x[:first]), key=key)
             corrupted[kind, severity] = _examples(images, np.asarray(made), test_y[:first])
     unfamiliar = {kind: _scaled(images, made) for kind, made in _unfamiliar(test_x, key).items()}
-    parts = [_examples(images, x[rows], y[rows]) for rows in (train, architecture, calibration)]
-    return Problem(*parts, _examples(images, test_x, test_y), corrupted, unfamiliar, len(images.classes))
+    return Problem(
+        _examples(images, x[train], y[train]),
+        _examples(images, x[architecture], y[architecture]),
+        _examples(images, x[calibration], y[calibration]),
+        _examples(images, test_x, test_y),
+        corrupted,
+        unfamiliar,
+        len(images.classes),
+    )
 
 
 def _scaled(images: LabelledImages, x: np.ndarray) -> jax.Array:

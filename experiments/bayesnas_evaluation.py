@@ -70,7 +70,9 @@ def evaluate(
         else:
             pairs = zip(stage[f"{prefix}corrupted"], problem.corrupted.values(), strict=True)
             by_set = np.stack([_row(jnp.asarray(q), data.y) for q, data in pairs])
-        arms[name] = ArmScores(*(np.asarray(a) for a in (clean, calibrated, by_set, floors)), float(temperature))
+        arms[name] = ArmScores(
+            np.asarray(clean), np.asarray(calibrated), np.asarray(by_set), np.asarray(floors), float(temperature)
+        )
     joint = nested(jnp.asarray(results["joint"]["test"]), architectures)
     gap = negative_log(mixture(joint), test) - negative_log(_mean(results["deep_ensemble"]["test"]), test)
     return SeedScores(

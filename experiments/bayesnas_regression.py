@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments import bayesnas_regression_report as pages
 from experiments.bayesnas_config import Config, Uci
-from experiments.stages import Stages
+from experiments.stages import Arrays, Stages
 from jaxsci.bayesnas.batches import Examples
 from jaxsci.bayesnas.ensemble import Nested, draw_architectures
 from jaxsci.bayesnas.loaders.uci import Table, load_tables, standardised
@@ -110,7 +110,7 @@ def standard_error(results: list[SplitResult], name: str) -> float:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def _split(config: Config, table: Table, split: int) -> dict[str, float]:
+def _split(config: Config, table: Table, split: int) -> Arrays:
     """Search, training and selection on the training rows of one split, scores on its test rows."""
     regression, space = config.regression, config.space
     data = standardised(table, split)
@@ -132,7 +132,7 @@ def _split(config: Config, table: Table, split: int) -> dict[str, float]:
     alone = normal_nll(on_test, y[None]).mean(axis=1)
     errors = jnp.sqrt(jnp.mean(jnp.square(on_test.mean - y), axis=1))
     parts = variance_split(*_nested(on_test, weights, architectures))
-    return {
+    found = {
         "rmse": data.scale * float(jnp.sqrt(jnp.mean(jnp.square(mean - y)))),
         "loglik": -float(jnp.mean(mixture_nll(on_test, weights, y))) - log_scale,
         "rmse_single": data.scale * float(weights @ errors),
@@ -140,6 +140,7 @@ def _split(config: Config, table: Table, split: int) -> dict[str, float]:
         **{name: float(jnp.mean(part)) for name, part in parts._asdict().items()},
         "kept": float(jnp.sum(weights > 0)),
     }
+    return {name: np.asarray(value) for name, value in found.items()}
 
 
 def _nested(p: Normal, weights: jax.Array, architectures: int) -> tuple[Nested, Nested]:

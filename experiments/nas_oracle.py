@@ -142,8 +142,8 @@ def _summary(config: Config, tables: Tables, searched: list[Searched], rows: lis
         "accuracy_best": best,
         "accuracy_uniform": float(truth.mean()),
         "accuracy_proxy_uniform": float(proxy.mean()),
-        "spearman_proxy": float(stats.spearmanr(proxy, truth).statistic),
-        "spearman_proxy_top_decile": float(stats.spearmanr(proxy[top], truth[top]).statistic),
+        "spearman_proxy": float(np.asarray(stats.spearmanr(proxy, truth))[0]),
+        "spearman_proxy_top_decile": float(np.asarray(stats.spearmanr(proxy[top], truth[top]))[0]),
         "seeds_at_optimum": int(np.sum(np.isclose(last.mode, best, atol=1e-3))),
     }
     for one in searched:
@@ -222,7 +222,7 @@ def courses(searched: list[Searched]) -> Figure:
 @style()
 def posteriors(tables: Tables, searched: list[Searched]) -> Figure:
     figure, axes = new_figure(1, len(searched), (2.6 * len(searched) + 1.5, 3.6))
-    image = None
+    images = []
     for axis, one in zip(axes[0], searched, strict=True):
         image = axis.imshow(one.probabilities, vmin=0, vmax=1, aspect="auto")
         axis.set_title(f"T = {one.temperature:g}")
@@ -231,8 +231,9 @@ def posteriors(tables: Tables, searched: list[Searched]) -> Figure:
         )
         axis.set_yticks(range(DECISIONS), tables.edges if axis is axes[0, 0] else [""] * DECISIONS)
         axis.grid(False)
+        images.append(image)
     axes[0, 0].set_ylabel("edge")
-    figure.colorbar(image, ax=list(axes[0]), label="probability")
+    figure.colorbar(images[-1], ax=list(axes[0]), label="probability")
     return figure
 
 

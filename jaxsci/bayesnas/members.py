@@ -137,7 +137,7 @@ def _scanned(
         return jax.lax.scan(step, state, (first + jnp.arange(steps, dtype=jnp.int32), rows))
 
     if mode == "map":
-        return jax.lax.map(lambda member: one(*member, data, first), (state, z, key))
+        return jax.lax.map(lambda member: one(member[0], member[1], member[2], data, first), (state, z, key))
     members = ensemble(one, in_axes=(0, 0, 0, None, None), mesh=mesh if mode == "shard" else None)
     return members(state, z, key, data, first)
 

@@ -1,8 +1,9 @@
 """NAS-Bench-201 as a tensor: expectations over architectures, their gradients and the optimum, all exact."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,7 +101,7 @@ def mean_field_search(
         q, state = carry
         (_, told), gradient = jax.value_and_grad(loss, has_aux=True)(q)
         change, state = rule.update(gradient, state)
-        return (optax.apply_updates(q, change), state), told
+        return (eqx.apply_updates(q, change), state), told
 
-    (q, _), (objective, entropy) = jax.lax.scan(step, (start, rule.init(start)), length=steps)
+    (q, _), (objective, entropy) = jax.lax.scan(step, (start, rule.init(cast(Any, start))), length=steps)
     return MeanField(q, objective, entropy)

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -122,8 +123,10 @@ class Search:
             return surrogate + config.divergence * q.kl() / self.counts[1], value
 
         (_, value), gradient = jax.value_and_grad(architecture_loss, has_aux=True)(state.q)
-        change, architecture_state = self.architecture_rule.update(gradient, state.architecture_state, state.q)
-        q = optax.apply_updates(state.q, change)
+        change, architecture_state = self.architecture_rule.update(
+            gradient, state.architecture_state, cast(Any, state.q)
+        )
+        q = eqx.apply_updates(state.q, change)
         baseline = jnp.where(state.step == 0, value, 0.95 * state.baseline + 0.05 * value)
         state = SearchState(params, q, weight_state, architecture_state, baseline, state.step + 1)
         return state, SearchInfo(loss, value, q.entropy())

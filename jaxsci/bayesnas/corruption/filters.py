@@ -32,7 +32,7 @@ def filter_axis(image: Array, weights: np.ndarray, axis: int, mode: str) -> Arra
     padded = jnp.pad(image, pad, mode=mode)
     size = image.shape[axis]
     parts = [w * jax.lax.slice_in_dim(padded, k, k + size, axis=axis) for k, w in enumerate(weights)]
-    return sum(parts[1:], parts[0])
+    return jnp.sum(jnp.stack(parts), axis=0)
 
 
 def filter_image(image: Image, kernel: Float[Array, "k k"], mode: str = "reflect") -> Image:
@@ -53,8 +53,8 @@ def disk(radius: float, alias: float) -> np.ndarray:
     soft = np.exp(-0.5 * np.square(np.arange(-1, 2) / alias))
     soft /= soft.sum()
     padded = np.pad(inside, 1, mode="reflect")
-    rows = sum(soft[k] * padded[k : k + 17] for k in range(3))
-    return sum(soft[k] * rows[:, k : k + 17] for k in range(3))
+    rows = np.sum([soft[k] * padded[k : k + 17] for k in range(3)], axis=0)
+    return np.sum([soft[k] * rows[:, k : k + 17] for k in range(3)], axis=0)
 
 
 def motion_kernel(radius: int, sigma: float, angle: Float[Array, ""]) -> Float[Array, "k k"]:

@@ -75,7 +75,7 @@ class WeightPosterior(Choice):
 
 def prior_potential(params: PyTree, task: Task) -> Float[Array, ""]:
     """Negative log prior on the scale of a mean over the training set, without its constant."""
-    squares = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params))
+    squares = jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params)]).sum()
     return squares / (2 * task.prior_std**2 * task.count)
 
 
