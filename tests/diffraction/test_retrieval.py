@@ -24,6 +24,16 @@ def box_object(shape=(24, 25, 26), winding: float = 0.0):
     return jnp.asarray(np.where(inside, np.exp(1j * phase), 0), jnp.complex64), jnp.asarray(inside)
 
 
+def likeness(one, other) -> float:
+    """The largest correlation of two objects over shifts and twins: what intensities leave open. 1 for the same."""
+    transforms = [np.fft.fftn(np.asarray(part)) for part in (one, other)]
+    found = []
+    for twin in (transforms[0], np.conj(transforms[0])):
+        correlation = np.fft.ifftn(twin * np.conj(transforms[1]))
+        found.append(np.abs(correlation).max())
+    return max(found) / float(jnp.linalg.norm(one) * jnp.linalg.norm(other))
+
+
 def test_transforms_are_inverse_and_unitary():
     field, _ = box_object()
     there = to_momentum(field)
@@ -32,13 +42,13 @@ def test_transforms_are_inverse_and_unitary():
 
 
 def test_noise_free_object_is_found():
-    field, inside = box_object()
+    field, _ = box_object()
     intensity = 100 * jnp.square(jnp.abs(to_momentum(field)))
     solve = jax.jit(lambda key: retrieve(intensity, RetrievalConfig(cycles=2, hio=60), key=key))
     found = min((solve(jax.random.key(seed)) for seed in range(3)), key=lambda r: float(r.chi_square))
     assert float(found.chi_square) < 0.02  # a twin, a shift or the box's soft edge may remain, a wrong object does not
     assert float(chi_square(found.object, intensity)) == pytest.approx(float(found.chi_square), rel=1e-3)
-    assert abs(int(found.support.sum()) - int(inside.sum())) < 0.3 * int(inside.sum())
+    assert likeness(found.object, field) > 0.97
     assert float(refine(found, intensity, steps=20).chi_square) <= 1.1 * float(found.chi_square)
 
 
@@ -95,7 +105,7 @@ def test_packaged_scan():
     found = load_intensity(MeasuredConfig())
     assert found.shape == (64, 64, 64)
     assert np.unravel_index(found.argmax(), found.shape) == (32, 32, 32)
-    assert found.sum() == pytest.approx(3.977e7, rel=2e-3)  # that of the crop it was binned from, less background
+    assert found.sum() == pytest.approx(3.977e7, rel=3e-3)  # that of the crop it was binned from, less voxels below 2 counts
 
 
 def test_raw_scan_agrees_with_its_log():
