@@ -74,8 +74,8 @@ def heteroscedastic(outputs: Float[Array, "*batch 2"]) -> Normal:
     return Normal(outputs[..., 0], jax.nn.softplus(outputs[..., 1]) + LEAST_STD)
 
 
-def normal_nll(p: Normal, y: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Negative log density in nats."""
+def normal_nll(p: Normal, y: Float[Array, "*examples"]) -> Float[Array, "*members_and_examples"]:
+    """Negative log density in nats; `y` is broadcast over members."""
     return 0.5 * jnp.square((y - p.mean) / p.std) + jnp.log(p.std) + 0.5 * LOG_2PI
 
 

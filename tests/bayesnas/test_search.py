@@ -34,7 +34,7 @@ def test_search_learns_to_pass_the_input_on(distribution, objective):
         jax.random.key(2)
     )
     p = state.q.probabilities()
-    assert p[0, 0] < 0.15 and p[0, 0] == p.min()
+    assert p[0, 0] < 0.02 < 1 / p.shape[1]  # a tenth of where it began; others may fall as far
     assert info.loss[-20:].mean() < 0.6 * info.loss[:5].mean()
     assert info.entropy[-1] < info.entropy[0]
 

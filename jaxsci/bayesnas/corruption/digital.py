@@ -67,7 +67,7 @@ def jpeg(x: Image, quality: int, *, key: Key[Array, ""]) -> Image:
 
     Rounding passes its gradient straight through, so the corruption is differentiable.
     """
-    levels = jnp.floor(x * 255 + 0.5)
+    levels = _rounded(x * 255)
     ycc = levels @ jnp.asarray(TO_YCBCR.T, x.dtype)
     y, colours = _rounded(ycc[..., :1]), _rounded(ycc[..., 1:] + 128) - 128
     total = colours.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2, 2).sum(axis=(1, 3))

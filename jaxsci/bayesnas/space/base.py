@@ -1,6 +1,6 @@
 """What a search space is: a fixed set of decisions, and one function for all the networks they lead to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ def one_hot(choice: Int[Array, "*batch decisions"], ops: int) -> Float[Array, "*
     return jax.nn.one_hot(choice, ops)
 
 
-def require_connected(space: Space, choices: Sequence[Sequence[int]]) -> None:
+def require_connected(space: Space, choices: Iterable[Sequence[int] | np.ndarray]) -> None:
     """Raise `ConfigError` for the first architecture that is not in the space, or whose output ignores its input."""
     for choice in choices:
         given = np.asarray(choice)
