@@ -137,6 +137,9 @@ METRICS = {
     },
     "nas_oracle": {"accuracy_mean_field"},
     "benchmarks/bayesnas_speed": {"speedup_over_loop"},
+    "racing": {"cost_test", "cost_train", "cost_test_default", "runs_used", "runs_left"},
+    "benchmarks/racing_vs_peers": {"gap_ours", "gap_random", "gap_default", "repetitions"},
+    "benchmarks/racing_speed": {"runs_per_second_ratio"},
 }
 
 
@@ -259,6 +262,8 @@ def test_nothing_else_is_left(directory):
         "model.safetensors",
         "alarms.jsonl",
         "alarms.html",
+        "answers",
+        "runs.jsonl",
     }
     assert left == {
         "config.yaml",
