@@ -105,9 +105,8 @@ def test_packaged_scan():
     found = load_intensity(MeasuredConfig())
     assert found.shape == (64, 64, 64)
     assert np.unravel_index(found.argmax(), found.shape) == (32, 32, 32)
-    assert found.sum() == pytest.approx(
-        3.977e7, rel=3e-3
-    )  # that of the crop it was binned from, less voxels below 2 counts
+    # That of the crop it was binned from, less voxels below 2 counts.
+    assert found.sum() == pytest.approx(3.977e7, rel=3e-3)
 
 
 def test_raw_scan_agrees_with_its_log():

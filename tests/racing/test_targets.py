@@ -275,7 +275,7 @@ def test_processes_answer_fail_and_time_out(tmp_path):
     assert target.arguments(jobs[0])[2:6] == ["0", "2", "7", "two"]
     assert switches(SPACE, jobs[0].configuration) == ["--x=1.5", "--mode", "good"]
     with pytest.raises(ConfigError, match="cannot start"):
-        ProcessTarget([str(tmp_path / "absent")], SPACE, ["one"])(jobs[:1])
+        ProcessTarget([str(tmp_path / "absent")], SPACE, ["one", "two"])(jobs[:1])
 
 
 def test_capping_saves_time_and_keeps_the_best():
