@@ -150,8 +150,9 @@ def test_nothing_read_is_ever_executed(path):
     assert not allowing
 
 
-@pytest.mark.parametrize("path", library(), ids=named)
+@pytest.mark.parametrize("path", [p for p in library() if "data" not in p.parts], ids=named)
 def test_the_library_does_not_print(path):
+    """Packaged data may hold programs, such as one to be tuned, whose answer is what they print."""
     assert not set(calls(path)) & {"print", "jax.debug.print", "breakpoint"}
 
 

@@ -30,7 +30,7 @@ def fit_temperature(
     def loss(log_temperature: Array) -> Array:
         return jnp.mean(negative_log(sharpen(p, jnp.exp(log_temperature)), y))
 
-    def narrow(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def narrow(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         a, b = ends
         left, right = b - golden * (b - a), a + golden * (b - a)
         keep_left = loss(left) < loss(right)
