@@ -43,8 +43,8 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     if config.protocol == "aieada":
         return published.main(config.aieada, config, run)
     seconds: dict[str, float] = {}
+    reduced = weather.load(config)  # bad data are refused before anything is shown
     with progress(5, "assimilation") as steps:
-        reduced = weather.load(config)
         steps.update(stage=f"{config.modes} modes hold {100 * reduced.joint.captured:.2f} % of the variance")
         emulators = weather.train(config, reduced, run, seconds)
         steps.update(stage="emulators trained")

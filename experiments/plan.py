@@ -34,7 +34,7 @@ FRONTIER_MEMORY = 64e9  # bytes of a MI250X GCD
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """`batch`: sequences per step; null for one per micro-batch and replica. `target`: whose compiler is the witness;
+    """`batch`: sequences per step; null for one per micro-batch and replica. `compiler`: whose compiler is the witness;
     null for the hardware's own or, where it has none, H100's. `measure`: run the plan on the devices present; null
     when they are enough and it takes no more than minutes. `measured_steps`: how many are timed.
     """
@@ -43,7 +43,7 @@ class Config(Settings):
     hardware: Hardware
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     batch: int | None = None
-    target: str | None = None
+    compiler: str | None = None
     measure: bool | None = None
     measured_steps: int = 7
 
@@ -55,8 +55,8 @@ class Config(Settings):
         for axis in MESH:
             if getattr(self.mesh, axis) == -1:
                 raise ConfigError(f"mesh.{axis}: -1 takes what is left of devices present; give a plan its number")
-        if self.target is not None:
-            target(self.target)
+        if self.compiler is not None:
+            target(self.compiler)
         recipe = from_parallel(self.model, self.parallel, self.axes, self.sequences)  # refuses what cannot work
         refuse_too_large(self.model, recipe, self.hardware)
 
@@ -109,12 +109,12 @@ def choose_route(config: Config) -> Route:
     """The compiler's witness for this plan: the hardware's, H100's as a stand-in, or a CPU's where that is all."""
     machine, axes, batch = config.hardware, config.axes, config.sequences
     own = machine.name if machine.name in TARGETS else machine.target
-    name, notes = config.target or own or STAND_IN, ()
+    name, notes = config.compiler or own or STAND_IN, ()
     if target(name).kind == "cuda":
         try:
             devices(target(name), 1)
         except ConfigError as missing:
-            if config.target:
+            if config.compiler:
                 raise
             name, notes = "cpu", (f"Compiled for a CPU instead: {missing}.",)
     if target(name).kind == "cpu" and prod(axes.values()) > FAKE_LIMIT:

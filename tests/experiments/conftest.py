@@ -66,7 +66,7 @@ TINY = {
         "model.heads=2",
     ],
     "plan": [
-        "target=cpu",
+        "compiler=cpu",
         "measure=true",
         "measured_steps=5",
         "model.layers=4",

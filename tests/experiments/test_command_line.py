@@ -70,7 +70,8 @@ KEYS_AND_VALUES = {
     "did you mean 'bfloat16'?",
     "experiment=asimilation": "experiment: no 'asimilation'; did you mean 'assimilation'? known: "
     + ", ".join(sorted(catalogue.names())),
-    "data=ncep_r1_z50": "data: no 'ncep_r1_z50'; did you mean 'ncep_r1_z500'? known: field, ncep_r1_z500",
+    "data=ncep_r1_z50": "data: no 'ncep_r1_z50'; did you mean 'ncep_r1_z500'? known: "
+    "cifar10, cifar10_gpu, cori, digits, field, ncep_r1_z500, shallow_water, uci",
     "data=field": "data.path: missing; give data.path=<value>",
     "modes=1,2": "modes: got several values; add -m to run each of them",
     "seed=range(1,3)": "seed: got several values; add -m to run each of them",

@@ -69,7 +69,7 @@ TARGETS: dict[str, Target] = {
 def target(name: str) -> Target:
     """The named target. Raises `ConfigError` with the nearest known name."""
     if name not in TARGETS:
-        raise ConfigError(f"target: unknown '{name}'{did_you_mean(name, TARGETS)}")
+        raise ConfigError(f"compiler: unknown '{name}'{did_you_mean(name, TARGETS)}")
     return TARGETS[name]
 
 
@@ -117,7 +117,7 @@ def _gpus(target: Target, count: int) -> list[Any]:
     except (NotImplementedError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:160]
         raise ConfigError(
-            f"target: {target.name} needs the CUDA compiler ({reason}); pip install 'jaxsci[plan]', "
+            f"compiler: {target.name} needs the CUDA compiler ({reason}); pip install 'jaxsci[plan]', "
             f"or use target=cpu, which needs nothing"
         ) from None
     return list(topology.devices)[:count]

@@ -28,7 +28,7 @@ PLAN = ParallelConfig(microbatches=4)
 MESH = {"data": 1, "fsdp": 2, "pipe": 2, "tensor": 2}
 TINY = [
     "experiment=plan",
-    "target=cpu",
+    "compiler=cpu",
     "measure=true",
     "measured_steps=5",
     "model.layers=4",
@@ -95,7 +95,7 @@ REFUSED = {
     "mesh.fsdp=6": "mesh.fsdp: 6 does not divide model.width 25600; use mesh.fsdp=2 mesh.data=3",
     "mesh.tensor=7": "mesh.tensor: 7 does not divide model.heads 160; the nearest smaller value is 5",
     "mesh.member=2": "mesh.member: expected 1: a plan is for one model, got 2",
-    "target=tpu": "target: unknown 'tpu'; did you mean 'cpu'?",
+    "compiler=tpu": "compiler: unknown 'tpu'; did you mean 'cpu'?",
     "measured_steps=1": "measured_steps: expected a value between 5 and 1000, got 1",
 }
 
@@ -157,18 +157,18 @@ def test_another_machine_borrows_the_compiler_and_says_so(config, monkeypatch):
 
 def test_without_the_wheel_a_cpu_compiles_and_the_reader_is_told(config, monkeypatch):
     def missing(target, count):
-        raise ConfigError("target: h100 needs the CUDA compiler; pip install 'jaxsci[plan]'")
+        raise ConfigError("compiler: h100 needs the CUDA compiler; pip install 'jaxsci[plan]'")
 
     monkeypatch.setattr(plan, "devices", missing)
     route = plan.choose_route(config)
     assert route.target == "cpu" and "pip install 'jaxsci[plan]'" in route.notes[0]
     with pytest.raises(ConfigError, match="pip install"):  # asked for by name it is not replaced
-        plan.choose_route(replace(config, target="h100"))
+        plan.choose_route(replace(config, compiler="h100"))
 
 
 def test_more_devices_than_a_process_can_fake_shrink_data(config):
     mesh = MeshConfig(data=6, fsdp=1, pipe=64, tensor=8)
-    large = replace(config, model=preset("gpt_1t"), parallel=replace(PLAN, microbatches=64), mesh=mesh, target="cpu")
+    large = replace(config, model=preset("gpt_1t"), parallel=replace(PLAN, microbatches=64), mesh=mesh, compiler="cpu")
     route = plan.choose_route(large)
     assert route.axes == {"data": 3, "fsdp": 1, "pipe": 64, "tensor": 8}  # 6 -> 3: 1536 of 2048
     assert route.batch == 3 * 64  # micro-batches as large as before
