@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 
 def relative_error(
-    forecast: Float[Array, "*batch time n"], truth: Float[Array, "*batch time n"]
+    forecast: Float[Array, "*batch time n"], truth: Float[Array, "*truths time n"]
 ) -> Float[Array, "*batch time"]:
     """`|forecast - truth| / |truth|` in the 2-norm, state by state; infinite where the forecast is not finite."""
     error = jnp.linalg.norm(forecast - truth, axis=-1) / jnp.linalg.norm(truth, axis=-1)
@@ -15,7 +15,7 @@ def relative_error(
 
 
 def correlation(
-    forecast: Float[Array, "*batch time n"], truth: Float[Array, "*batch time n"]
+    forecast: Float[Array, "*batch time n"], truth: Float[Array, "*truths time n"]
 ) -> Float[Array, "*batch time"]:
     """Pearson correlation over space, state by state; -1 where the forecast is not finite."""
     a, b = (x - jnp.mean(x, axis=-1, keepdims=True) for x in (forecast, truth))
@@ -31,14 +31,14 @@ def first_time(failed: Bool[Array, "*batch time"], dt: float) -> Float[Array, "*
 
 
 def valid_time(
-    forecast: Float[Array, "*batch time n"], truth: Float[Array, "*batch time n"], dt: float, limit: float = 0.3
+    forecast: Float[Array, "*batch time n"], truth: Float[Array, "*truths time n"], dt: float, limit: float = 0.3
 ) -> Float[Array, "*batch"]:
     """Until the relative error first exceeds `limit`."""
     return first_time(relative_error(forecast, truth) > limit, dt)
 
 
 def correlation_time(
-    forecast: Float[Array, "*batch time n"], truth: Float[Array, "*batch time n"], dt: float, limit: float = 0.8
+    forecast: Float[Array, "*batch time n"], truth: Float[Array, "*truths time n"], dt: float, limit: float = 0.8
 ) -> Float[Array, "*batch"]:
     """Until the spatial correlation first falls below `limit`."""
     return first_time(correlation(forecast, truth) < limit, dt)
