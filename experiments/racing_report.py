@@ -139,12 +139,16 @@ def draw_marginals(space: Space, tuning: Tuning) -> Figure:
     rng = np.random.default_rng(0)
     for axis, (i, parameter) in zip(axes.ravel(), enumerate(space.parameters), strict=False):
         on = unit[:, i] >= 0
+        axis.set_title(parameter.name, fontsize=10)
+        if not on.any():  # a condition that never held
+            axis.text(0.5, 0.5, "never active", ha="center", transform=axis.transAxes)
+            axis.set(xticks=[], yticks=[])
+            continue
         x = unit[on, i] + (rng.uniform(-0.08, 0.08, on.sum()) if is_labels(parameter) else 0.0)
         axis.scatter(x, means[on], s=10, color=BLUE, alpha=shade[on], linewidths=0)
         best = unit[list(numbers).index(tuning.number), i]
         if best >= 0:
             axis.axvline(best, color=ORANGE, linewidth=1)
-        axis.set_title(parameter.name, fontsize=10)
         places = np.linspace(0, 1, 3)
         if is_labels(parameter):
             values = parameter.values  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.peers import installed
 from experiments.settings import Settings
 from experiments.workflow_data import DataConfig, evaluate
 from experiments.workflow_figures import bars, reliability, roc_curves
@@ -137,9 +138,7 @@ def ensemble_probabilities(workflow: Workflow, splits: Sequence[Split], config: 
 
 def peer(workflow: Workflow, splits: Sequence[Split]) -> list[np.ndarray]:
     """Scores of the trees for each split; none where scikit-learn is absent."""
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
+    if not installed("sklearn"):
         return []
     found = []
     with progress(len(splits), "trees") as bar:

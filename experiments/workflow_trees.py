@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from experiments.peers import package
 from jaxsci.workflows.features import phi, standardised, telemetry
 from jaxsci.workflows.workflow import Workflow
 
@@ -11,7 +12,6 @@ ROUNDS = 200
 def tree_scores(workflow: Workflow, known: np.ndarray) -> np.ndarray:
     """`S(r, w) = b + sum_i (L_i - b) / sqrt(n_w)` for every job of worker w: L_i the log-odds of `HistGradientBoosting`
     on the standardised and the plain features and the transformation, b the log-odds of the base rate."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
 
     c, _ = standardised(workflow, known)
     columns, _ = telemetry(workflow)
@@ -19,7 +19,7 @@ def tree_scores(workflow: Workflow, known: np.ndarray) -> np.ndarray:
     one_hot = np.array([[name == t for name in names] for t in workflow.transformation], np.float32)
     tabular = np.concatenate([c, phi(columns), np.broadcast_to(one_hot, (*c.shape[:2], len(names)))], axis=-1)
     truth = workflow.anomalous()
-    trees = HistGradientBoostingClassifier(max_iter=ROUNDS, random_state=0)
+    trees = package("sklearn.ensemble").HistGradientBoostingClassifier(max_iter=ROUNDS, random_state=0)
     trees.fit(tabular[known].reshape(-1, tabular.shape[-1]), truth[known].ravel())
     p = np.clip(trees.predict_proba(tabular.reshape(-1, tabular.shape[-1]))[:, 1], 1e-4, 1 - 1e-4)
     evidence = (np.log(p) - np.log1p(-p)).reshape(truth.shape)

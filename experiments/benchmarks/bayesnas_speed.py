@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments.bayesnas_arms import cross_entropy
 from experiments.benchmarks import torch_mlp_cell
+from experiments.peers import package
 from experiments.settings import Settings
 from jaxsci.bayesnas.batches import Examples, take
 from jaxsci.bayesnas.ensemble import draw_architectures
@@ -47,7 +48,7 @@ class Config(Settings):
 
 
 def main(config: Config, run: Run) -> tuple[Summary, Report]:
-    torch = torch_mlp_cell.load() if config.torch else None
+    torch = package("torch") if config.torch else None
     digits = load_digits()
     x, y = unit(digits.train[:500], 16), digits.train_labels[:500]
     data = Examples(jnp.asarray(x), jnp.asarray(y))

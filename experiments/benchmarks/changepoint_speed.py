@@ -1,6 +1,5 @@
 """Speed of changepoint detection beside the Python package bayesian_changepoint_detection, on the same CPU."""
 
-import importlib
 import statistics
 import time
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.peers import package
 from experiments.settings import Settings
 from jaxsci.core.config import between, positive
-from jaxsci.core.errors import JaxsciError
 from jaxsci.core.figures import BLUE, ORANGE, new_figure, style
 from jaxsci.core.progress import progress
 from jaxsci.core.report import Report
@@ -51,7 +50,7 @@ class Config(Settings):
 
 
 def main(config: Config, run: Run) -> tuple[Summary, Report]:
-    peer = _peer()
+    peer = package(PEER)
     data = _data(config)
     detector = Bocpd(Gaussian(), ConstantHazard(config.mean_run), capacity=config.capacity)
     program = jax.jit(jax.vmap(partial(detect, detector)))
@@ -104,15 +103,6 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         [(n + 1, a, b, b / a) for n, (a, b) in enumerate(zip(ours, theirs, strict=True))],
     )
     return Summary("benchmarks/changepoint_speed", metrics, references, seconds, notes), page
-
-
-def _peer():
-    try:
-        return importlib.import_module(PEER)
-    except ImportError:
-        raise JaxsciError(
-            "benchmarks/changepoint_speed needs bayesian_changepoint_detection: pip install 'jaxsci[bench]'"
-        ) from None
 
 
 def _data(config: Config) -> np.ndarray:

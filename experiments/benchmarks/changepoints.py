@@ -1,12 +1,12 @@
 """Changepoints beside people's: F1 and covering of a reference detector, of ours, of peers and of dummies."""
 
-import importlib
 import time
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from experiments.benchmarks import changepoints_report as pages
+from experiments.peers import installed, package
 from experiments.settings import Settings
 from jaxsci.core.config import positive, require
 from jaxsci.core.progress import progress
@@ -103,10 +103,9 @@ def _pelt(x: np.ndarray) -> list[int]:
 
 def _ruptures(standard: list[np.ndarray], complete: list[bool]) -> dict[str, list]:
     """The peer package's PELT and binary segmentation: squared errors, penalty 3 log n, jump 1; none where absent."""
-    try:
-        peer = importlib.import_module("ruptures")
-    except ImportError:
+    if not installed("ruptures"):
         return {}
+    peer = package("ruptures")
     makers = {
         "ruptures_pelt": lambda: peer.Pelt(model="l2", min_size=2, jump=1),
         "ruptures_binseg": lambda: peer.Binseg(model="l2", min_size=2, jump=1),

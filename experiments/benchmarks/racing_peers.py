@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from experiments.benchmarks.racing_server import CostServer
+from experiments.peers import package
 from jaxsci.core.errors import JaxsciError
 from jaxsci.racing import baselines, iterated
 from jaxsci.racing.irace_files import to_text
@@ -96,7 +97,7 @@ def irace(space: Space, target: Clocked, budget: int, seed: int, folder: Path) -
 
 def optuna(space: Space, target: Clocked, budget: int, seed: int, folder: Path) -> Configuration:
     """Optuna's TPE with its Wilcoxon pruner over shuffled blocks."""
-    import optuna as library
+    library = package("optuna")
 
     library.logging.set_verbosity(library.logging.ERROR)
     warnings.simplefilter("ignore", library.exceptions.ExperimentalWarning)
@@ -152,7 +153,7 @@ def suggest(space: Space, trial: Any) -> dict[str, Value]:
 
 def smac(space: Space, target: Clocked, budget: int, seed: int, folder: Path) -> Configuration:
     """SMAC3's algorithm configuration facade: random forest over configurations and instances."""
-    from smac import AlgorithmConfigurationFacade, Scenario
+    library = package("smac")
 
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="numpy")
     names = [str(name) for name in target.instances]
@@ -171,7 +172,7 @@ def smac(space: Space, target: Clocked, budget: int, seed: int, folder: Path) ->
             return FORBIDDEN_COST
         return target([Job(0, chosen, instance, max(1, int(seed)))])[0].cost
 
-    scenario = Scenario(
+    scenario = library.Scenario(
         translated,
         output_directory=folder,
         deterministic=False,
@@ -180,23 +181,23 @@ def smac(space: Space, target: Clocked, budget: int, seed: int, folder: Path) ->
         instance_features={name: [float(i)] for i, name in enumerate(names)},
         seed=seed,
     )
-    facade = AlgorithmConfigurationFacade(scenario, cost, overwrite=True, logging_level=logging.ERROR)
+    facade = library.AlgorithmConfigurationFacade(scenario, cost, overwrite=True, logging_level=logging.ERROR)
     return plain(facade.optimize())
 
 
 def configspace(space: Space, seed: int):
     """The space for ConfigSpace, whose conditions here are equalities of labels; forbidden comparisons stay out."""
-    import ConfigSpace
+    library = package("ConfigSpace")
 
-    found = ConfigSpace.ConfigurationSpace(seed=seed)
+    found = library.ConfigurationSpace(seed=seed)
     made: dict[str, Any] = {}
     for parameter in space.parameters:
         name = parameter.name
         if isinstance(parameter, Categorical):
-            made[name] = ConfigSpace.CategoricalHyperparameter(name, list(parameter.values))
+            made[name] = library.CategoricalHyperparameter(name, list(parameter.values))
         else:
             assert isinstance(parameter, Number)
-            kinds = ConfigSpace.UniformIntegerHyperparameter, ConfigSpace.UniformFloatHyperparameter
+            kinds = library.UniformIntegerHyperparameter, library.UniformFloatHyperparameter
             kind = kinds[0] if isinstance(parameter, Integer) else kinds[1]
             low, high = cast(float, parameter.low), cast(float, parameter.high)
             made[name] = kind(name, low, high, log=parameter.log)
@@ -206,7 +207,7 @@ def configspace(space: Space, seed: int):
             _, operator, (_, parent), (_, value) = parameter.condition.tree
             if operator != "==":
                 raise JaxsciError(f"smac: expected a condition 'name == label', got '{parameter.condition.source}'")
-            found.add(ConfigSpace.EqualsCondition(made[parameter.name], made[parent], value))
+            found.add(library.EqualsCondition(made[parameter.name], made[parent], value))
     return found
 
 

@@ -1,23 +1,14 @@
 """The same decoder in PyTorch: pre-norm, GELU, learned positions, tied head, fused attention."""
 
-import importlib
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from jaxsci.core.errors import ConfigError, JaxsciError
+from jaxsci.core.errors import ConfigError
 from jaxsci.transformer.config import ModelConfig
 from jaxsci.transformer.data import Windows
-
-
-def load() -> Any:
-    """The torch package. Raises `JaxsciError` where it is not installed."""
-    try:
-        return importlib.import_module("torch")
-    except ImportError:
-        raise JaxsciError("this benchmark needs PyTorch; install it with: pip install torch") from None
 
 
 def trainer(torch: Any, config: Any, windows: Windows) -> tuple[Callable[[int], None], float]:

@@ -1,21 +1,11 @@
 """The same networks in PyTorch: each architecture with the layers it needs and no others, as one would write it."""
 
-import importlib
 from collections.abc import Callable
 
 import numpy as np
 
 from jaxsci.bayesnas.space import MlpCell
 from jaxsci.bayesnas.space.mlp import CENTRE, NONE, RELU, SKIP, TANH
-from jaxsci.core.errors import JaxsciError
-
-
-def load():
-    """The torch package. Raises `JaxsciError` where it is not installed."""
-    try:
-        return importlib.import_module("torch")
-    except ImportError:
-        raise JaxsciError("torch is not installed; install it with: pip install 'jaxsci[bench]'") from None
 
 
 def trainer(

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxsci.core.errors import JaxsciError
+from experiments.peers import package
 
 
 class Peer(NamedTuple):
@@ -20,12 +20,7 @@ class Peer(NamedTuple):
 
 def load() -> tuple[Any, Any]:
     """PyTorch and torchdiffeq. Raises `JaxsciError` where one is not installed."""
-    try:
-        import torch
-        import torchdiffeq
-    except ImportError:
-        raise JaxsciError("this benchmark needs PyTorch; install it with: pip install torch torchdiffeq") from None
-    return torch, torchdiffeq
+    return package("torch"), package("torchdiffeq")
 
 
 def peer(

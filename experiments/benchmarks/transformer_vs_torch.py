@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
 from experiments.benchmarks import torch_decoder
+from experiments.peers import package
 from experiments.settings import Settings
 from jaxsci.core.config import positive
 from jaxsci.core.figures import BLUE, ORANGE, new_figure, style
@@ -48,7 +49,7 @@ class Config(Settings):
 
 
 def main(config: Config, run: Run) -> tuple[Summary, Report]:
-    torch = torch_decoder.load()
+    torch = package("torch")
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     check(config.model, config.parallel, mesh.shape, config.batch)
     tokens = (np.arange(1_000_003, dtype=np.int64) * 7919 % 251 % config.model.vocabulary).astype(np.uint8)

@@ -28,6 +28,8 @@ class Request:
 
 R = TypeVar("R", bound=Request)  # the kind of request
 D = TypeVar("D")  # what an answer brings
+R_contra = TypeVar("R_contra", bound=Request, contravariant=True)  # the request a learner only takes
+D_contra = TypeVar("D_contra", contravariant=True)
 M = TypeVar("M")  # a fitted model
 
 
@@ -92,18 +94,18 @@ class Prospect:
 
 
 @runtime_checkable
-class Learner(Protocol[R, D, M]):
+class Learner(Protocol[R_contra, D_contra, M]):
     """A model that is fitted again after every answer."""
 
     def initial(self, *, key: PRNGKeyArray) -> M:
         """A model that has seen nothing: where a warm-started learner begins, and the form of its checkpoints."""
         ...
 
-    def fit(self, model: M, data: Sequence[D], *, key: PRNGKeyArray) -> M:
+    def fit(self, model: M, data: Sequence[D_contra], *, key: PRNGKeyArray) -> M:
         """Fit to all answers so far, the newest last. A learner that retrains from scratch ignores `model`."""
         ...
 
-    def prospects(self, model: M, data: Sequence[D], requests: Sequence[R]) -> Sequence[Prospect]:
+    def prospects(self, model: M, data: Sequence[D_contra], requests: Sequence[R_contra]) -> Sequence[Prospect]:
         """What to expect of each of `requests`, knowing `data`."""
         ...
 
