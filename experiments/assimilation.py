@@ -43,7 +43,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     if config.protocol == "aieada":
         return published.main(config.aieada, config, run)
     seconds: dict[str, float] = {}
-    reduced = weather.load(config)  # bad data are refused before anything is shown
+    reduced = weather.load(config, config.stations)  # bad data are refused before anything is shown
     with progress(5, "assimilation") as steps:
         steps.update(stage=f"{config.modes} modes hold {100 * reduced.joint.captured:.2f} % of the variance")
         emulators = weather.train(config, reduced, run, seconds)

@@ -69,7 +69,7 @@ class Errors(NamedTuple):
 def main(config: Config, run: Run) -> tuple[Summary, Report]:
     seconds: dict[str, float] = {}
     with progress(4, "observing system") as steps:
-        reduced = weather.load(config)
+        reduced = weather.load(config, config.stations)
         emulators = weather.train(config, reduced, run, seconds)
         analyser = weather.analyser(config, config.stations, reduced, emulators)
         placed = _place(config, analyser, reduced)

@@ -56,7 +56,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     names = []
     with progress(len(states) * len(config.stations), "networks of stations") as steps:
         for state, settings in states.items():
-            reduced = weather.load(settings)
+            reduced = weather.load(settings, max(config.stations))
             emulators = weather.train(settings, reduced, run, seconds)
             names.append(f"{state}: {settings.modes} modes hold {100 * reduced.joint.captured:.1f} % of the variance, "
                          f"emulator {emulators.chosen}")  # fmt: skip

@@ -75,6 +75,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         dt=system.dt,
         verify_members=True,
         truth_model=system.truth(),
+        places=system.places(),
     )
     keys = seed_keys(config.seeds, key=key)
     with progress(2, "twin") as steps:

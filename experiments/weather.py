@@ -119,12 +119,16 @@ def settled(analyses: DailyAnalyses, skip: int) -> DailyAnalyses:
     return jax.tree.map(lambda a: a[:, skip:], by_day)._replace(network=analyses.network)
 
 
-def load(config: WeatherConfig) -> ReducedField:
-    """Read the field and its companions, split by time, and reduce. Raises `DataError` or `ConfigError`."""
+def load(config: WeatherConfig, stations: int) -> ReducedField:
+    """Read the field and its companions, split by time, and reduce; `stations` is the most that will be asked for.
+
+    Raises `DataError` or `ConfigError`.
+    """
     require(isinstance(config.data, DataConfig), "data", "daily fields (kind: field)", config.data)
     loaded = load_field(config.data.path, config.data.variable)
     companions = [load_field(c.path, c.variable) for c in config.data.companions]
     points = loaded.flat.shape[1]
+    _require_stations(stations, points)
     shortest = 10 * (BURN_IN_DAYS + config.leads + config.emulator.recurrent.lags)
     require(len(loaded.time) >= shortest, "data.path", f"{shortest} days or more", len(loaded.time))
     split = split_by_time(
@@ -174,10 +178,13 @@ def train(config: WeatherConfig, reduced: ReducedField, run: Run, seconds: dict[
     return Emulators(linear, candidates[chosen], chosen, rmse)
 
 
+def _require_stations(stations: int, points: int) -> None:
+    require(stations <= points, "stations", f"at most the {points} points of the grid", stations)
+
+
 def analyser(config: WeatherConfig, stations: int, reduced: ReducedField, emulators: Emulators) -> Analyser:
     """All that analyses from `stations` points need; nothing of it comes from the test span."""
-    points = reduced.anomalies.shape[1]
-    require(stations <= points, "stations", f"at most the {points} points of the grid", stations)
+    _require_stations(stations, reduced.anomalies.shape[1])
     noise = tuple(
         None if c.noise_std is None else c.noise_std * scale
         for c, scale in zip(config.data.companions, reduced.scales, strict=True)

@@ -44,6 +44,13 @@ ROOMS = (
 jaxtyping.install_import_hook(ROOMS, "beartype.beartype")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_one_module():
+    """Compiled programs do not outlive their module: thousands at once take gigabytes, and all memory maps of a process."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
     """Runs a test in float64."""

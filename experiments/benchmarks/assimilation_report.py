@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.benchmarks.shallow_water_windows import FlowConfig
-from jaxsci.core.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure, style
+from jaxsci.core.figures import AMBER, BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure, style
 from jaxsci.core.report import Report
 from jaxsci.core.rundir import Run
 from jaxsci.core.summary import Summary
@@ -18,9 +18,10 @@ MODELS = {"equations": BLUE, "emulator": ORANGE}
 CURVES = {  # label, colour, dashes
     "equations": ("4D-Var + equations", BLUE, "-"),
     "emulator": ("4D-Var + emulator", ORANGE, "-"),
+    "weak": ("the same, weak constraint", GREEN, "-"),
     "persistence": ("persistence of the truth", PURPLE, "--"),
     "climatology": ("climatology", GREY, ":"),
-    "projection": ("truth on the modes (floor)", GREEN, ":"),
+    "projection": ("truth on the modes (floor)", AMBER, ":"),
 }
 
 

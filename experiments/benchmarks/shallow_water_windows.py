@@ -1,7 +1,7 @@
 """The same assimilation windows twice: with the shallow water equations as the model, and with an emulator of them."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -9,13 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxsci.assimilation import Background, LinearOperator, Observations, Window, observe, station_covariance
+from jaxsci.assimilation import Background, LinearOperator, Window, observe, station_covariance
+from jaxsci.assimilation.background import symmetric_root
+from jaxsci.assimilation.weak_constraint import WeakWindow, residual_covariance
 from jaxsci.core.config import between, positive, require
 from jaxsci.core.rollout import rollout
 from jaxsci.dynamics import ShallowWater, gaussian_bump
 from jaxsci.emulators import LinearEmulator, Pod
 
 GRAVITY = 9.8
+
+W = TypeVar("W", Window, WeakWindow)
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,12 @@ def windows(
     )
 
 
-def with_values(window: Window, values: Float[Array, "times stations"]) -> Window:
-    observations = window.observations
-    return Window(window.model, window.background, Observations(values, observations.operator, observations.whitener))
+def weak_constraint(window: Window, fields: Float[np.ndarray, "runs times points"], reduced: Reduction) -> WeakWindow:
+    """The emulator's window where the emulator may err: Q from its one-step residuals on runs it was not fitted to."""
+    coefficients = reduced.pod.encode(jnp.asarray(fields) - reduced.mean)[:, :, None, :]
+    of_runs = jax.vmap(lambda states: residual_covariance(window.model, states))(coefficients)
+    return WeakWindow(window.model, window.background, window.observations, symmetric_root(of_runs.mean(0)))
+
+
+def with_values(window: W, values: Float[Array, "times stations"]) -> W:
+    return eqx.tree_at(lambda w: w.observations.values, window, values)

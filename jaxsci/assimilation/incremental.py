@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from jaxsci.assimilation.conjugate_gradient import conjugate_gradient
 from jaxsci.assimilation.variational import (
     CONVERGED,
     NO_DESCENT,
@@ -58,8 +59,8 @@ class Incremental(Minimiser):
             _, forward = jax.linearize(cheap.residual, it.control)
             backward = jax.linear_transpose(forward, it.control)
             gradient = backward(problem.residual(it.control))[0]
-            step, _ = jax.scipy.sparse.linalg.cg(
-                lambda d: backward(forward(d))[0], -gradient, tol=1e-12, maxiter=self.inner_iterations
+            step = conjugate_gradient(
+                lambda d: backward(forward(d))[0], -gradient, tolerance=1e-12, max_steps=self.inner_iterations
             )
             control = it.control + step
             cost = problem.cost(control)

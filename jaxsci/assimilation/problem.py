@@ -28,12 +28,20 @@ class Select(eqx.Module):
         return state[self.indices]
 
 
+class Places(NamedTuple):
+    """Where the variables of a flat state are, for methods that act locally."""
+
+    coordinates: Float[np.ndarray, "n axes"]
+    periods: tuple[float | None, ...]
+    """Of each axis, in the unit of its coordinate; `None` is an open one."""
+
+
 class Problem(eqx.Module):
     """A world to estimate: `x_k = forecast(x_{k-1})`, `y_k = operator(x_k) + N(0, noise)`, on flat states.
 
     `noise` is R, as variances (stations,) or as a matrix. `start` is what is known of the state one cycle before the
     first observation, `climate` what is known of it at any time. `interval` is the time between observations, in the
-    model's units.
+    model's units. `places` of the variables, where they are known; methods that need them take a line for granted.
     """
 
     forecast: StepMap
@@ -42,6 +50,7 @@ class Problem(eqx.Module):
     start: Background
     climate: Background
     interval: float = eqx.field(static=True, default=1.0)
+    places: Places | None = None
 
     def whiten(self, observation: Float[Array, " stations"], departures: Float[Array, "... stations"]) -> Array:
         """`R^(-1/2)` applied along the last axis. A missing (NaN) observation leaves zeros, its row of R is cut."""

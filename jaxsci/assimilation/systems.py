@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from jaxsci.assimilation.background import Background
-from jaxsci.assimilation.problem import Operator
+from jaxsci.assimilation.problem import Operator, Places
 from jaxsci.assimilation.variational import StepMap
 from jaxsci.core.config import Choice, between, positive
 from jaxsci.core.rollout import rollout
@@ -43,6 +43,10 @@ class System(Choice):
 
     def observed(self) -> np.ndarray | Operator | None:
         """Indices of the observed variables, or an operator; `None` is all variables."""
+        return None
+
+    def places(self) -> Places | None:
+        """Where the variables are; `None` is one after the other on a circle, one apart."""
         return None
 
 
@@ -176,6 +180,11 @@ class ShallowWaterSystem(System, kind="shallow_water"):
 
     def observed(self) -> np.ndarray:
         return np.arange(0, self.cells**2, self.gauge_every)
+
+    def places(self) -> Places:
+        """In cells; depth and momentum share theirs."""
+        grid = np.stack(np.meshgrid(*2 * [np.arange(self.cells, dtype=float)], indexing="ij"), axis=-1).reshape(-1, 2)
+        return Places(np.tile(grid, (3, 1)), (float(self.cells), float(self.cells)))
 
 
 def _independent(mean: Float[Array, " n"], variance: float) -> Background:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 from jaxsci.assimilation.background import Background, symmetric_root
 from jaxsci.assimilation.positive_definite import require_positive_definite
 from jaxsci.assimilation.probabilistic_scores import crps_ensemble, rank_histogram
-from jaxsci.assimilation.problem import Method, Operator, Problem, error_covariance, select
+from jaxsci.assimilation.problem import Method, Operator, Places, Problem, error_covariance, select
 from jaxsci.assimilation.variational import StepMap
 from jaxsci.core.config import require
 from jaxsci.core.errors import ConfigError
@@ -127,6 +127,7 @@ def twin_experiment(
     dt: float = 1.0,
     verify_members: bool = False,
     truth_model: StepMap | None = None,
+    places: Places | None = None,
 ) -> Callable[[PRNGKeyArray], Track]:
     """One experiment as a pure function of its key; arguments as in `twin`.
 
@@ -158,7 +159,7 @@ def twin_experiment(
         errors = errors * root if root.ndim == 1 else errors @ root.T
         values = jax.vmap(operator)(truth[1:]) + errors
         values = jnp.where(jax.random.uniform(for_gaps, values.shape) < missing, jnp.nan, values)
-        problem = Problem(forecast, operator, covariance, start, known, observe_every * dt)
+        problem = Problem(forecast, operator, covariance, start, known, observe_every * dt, places)
         algorithm = method.build(problem)
         for_ties = jax.random.fold_in(for_updates, cycles)
 
@@ -196,6 +197,7 @@ def twin(
     missing: float = 0.0,
     dt: float = 1.0,
     verify_members: bool = False,
+    places: Places | None = None,
 ) -> TwinResult:
     """Run `seeds` independent twin experiments of one method, in one compiled program.
 
@@ -213,6 +215,7 @@ def twin(
     - `missing`: share of the observations lost at random.
     - `dt`: length of a model step, for inflation given per unit of time.
     - `verify_members`: whether to keep CRPS and ranks of ensembles in the track.
+    - `places`: where the variables are, for local methods; `None` is one apart on a circle.
 
     Seed i is the same for every number of `seeds`. Raises `ConfigError` or `DataError` for bad input.
     """
@@ -230,6 +233,7 @@ def twin(
         missing=missing,
         dt=dt,
         verify_members=verify_members,
+        places=places,
     )
     return scores(jax.jit(jax.vmap(experiment))(seed_keys(seeds, key=key)), burn_in)
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxsci.assimilation.background import Background
+from jaxsci.assimilation.conjugate_gradient import conjugate_gradient
 from jaxsci.assimilation.observation import Observations
 from jaxsci.core.rollout import rollout
 
@@ -230,5 +231,4 @@ def _matrix_free_step(window: LeastSquares, control: Float[Array, " control"], d
     def hessian(v: Array) -> Array:
         return backward(forward(v))[0] + damping * v
 
-    step, _ = jax.scipy.sparse.linalg.cg(hessian, -backward(residual)[0], tol=1e-10, maxiter=4 * len(control))
-    return step
+    return conjugate_gradient(hessian, -backward(residual)[0], tolerance=1e-10, max_steps=4 * len(control))

@@ -11,10 +11,11 @@ from jaxsci.assimilation.ensemble.enkf_n import dual_inflation, hyperprior
 from jaxsci.assimilation.ensemble.etkf import rotated_transform, spectrum, transform
 from jaxsci.assimilation.ensemble.inflation import relax_to_prior_perturbations, relax_to_prior_spread
 from jaxsci.assimilation.ensemble.letkf import LETKF
-from jaxsci.assimilation.ensemble.localisation import distances, gaspari_cohn, neighbourhoods
+from jaxsci.assimilation.ensemble.localisation import distances, gaspari_cohn, line, neighbourhoods
 from jaxsci.assimilation.ensemble.members import EnsembleSettings, centre
 from jaxsci.assimilation.ensemble.particle import systematic_resampling
 from jaxsci.assimilation.ensemble.rotation import complement_of_ones, mean_preserving_rotation
+from jaxsci.assimilation.problem import Places
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -39,17 +40,19 @@ def test_gaspari_cohn_values():
 
 
 def test_distance_goes_the_shorter_way_round():
-    around = distances(np.arange(10), np.array([0, 3]), 10)
+    around = distances(line(10), np.array([0, 3]))
     np.testing.assert_array_equal(around[:, 0], [0, 1, 2, 3, 4, 5, 4, 3, 2, 1])
     np.testing.assert_array_equal(around[[9, 8, 3]][:, 1], [4, 5, 0])
-    np.testing.assert_array_equal(distances(np.array([0, 9]), np.array([0]))[:, 0], [0, 9])
+    np.testing.assert_array_equal(distances(line(10, periodic=False), np.array([0]))[[0, 9], 0], [0, 9])
+    grid = Places(np.array([[0.0, 0.0], [3.0, 4.0], [7.0, 9.0]]), (8.0, None))
+    np.testing.assert_allclose(distances(grid, np.array([0]))[:, 0], [0, 5, np.sqrt(1 + 81)], rtol=1e-15)
 
 
 def test_neighbourhoods_hold_what_the_taper_says():
     n, radius = 40, 4.0
-    found = neighbourhoods(n, np.arange(n), radius=radius, batch=2)
+    found = neighbourhoods(line(n), np.arange(n), radius=radius, batch=2)
     np.testing.assert_array_equal(found.batches.ravel(), np.arange(n))
-    around = distances(np.arange(n), np.arange(n), n)
+    around = distances(line(n), np.arange(n))
     for batch, nearby, weights in zip(*found, strict=True):
         expected = gaspari_cohn(around[batch].mean(axis=0), 1.82 * radius)
         dense = np.zeros(n)

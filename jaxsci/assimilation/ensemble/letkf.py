@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxsci.assimilation.ensemble.etkf import spectrum, transform
-from jaxsci.assimilation.ensemble.localisation import neighbourhoods
+from jaxsci.assimilation.ensemble.localisation import line, neighbourhoods
 from jaxsci.assimilation.ensemble.members import EnsembleSettings, centre, ensemble_filter
 from jaxsci.assimilation.problem import Algorithm, Method, Problem, Select
 from jaxsci.core.config import positive, require
@@ -17,9 +17,10 @@ from jaxsci.core.errors import DataError
 
 @dataclass(frozen=True)
 class LETKF(EnsembleSettings, Method, kind="letkf"):
-    """Each batch of `batch` variables sees the observations around it, tapered over `radius` sites.
+    """Each batch of `batch` successive variables sees the observations around it, tapered over `radius`.
 
-    Needs observations of single variables on a line of sites (a circle where `periodic`) with independent errors.
+    Needs observations of single variables with independent errors. Distances are those of the problem's places; without
+    any, variables are one apart on a line, a circle where `periodic`.
     Source: Hunt, Kostelich and Szunyogh 2007, Physica D 230, 112-126.
     """
 
@@ -36,8 +37,9 @@ class LETKF(EnsembleSettings, Method, kind="letkf"):
             raise DataError("letkf: expected observations of single variables with variances as noise; use etkf")
         n = len(jnp.asarray(problem.start.mean))
         require(n % self.batch == 0, "batch", f"a divisor of the {n} variables", self.batch)
-        sites = np.asarray(problem.operator.indices)
-        batches, nearby, taper = neighbourhoods(n, sites, radius=self.radius, batch=self.batch, periodic=self.periodic)
+        places = line(n, periodic=self.periodic) if problem.places is None else problem.places
+        stations = np.asarray(problem.operator.indices)
+        batches, nearby, taper = neighbourhoods(places, stations, radius=self.radius, batch=self.batch)
         root = jnp.sqrt(jnp.asarray(taper))
 
         def analyse(members: Array, observed: Array, departure: Array, key: PRNGKeyArray) -> Array:

@@ -1,9 +1,11 @@
-"""Tapers that let an observation act nearby only, on a periodic or open line of sites."""
+"""Tapers that let an observation act nearby only, on lines and grids of sites, periodic or open."""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Real
+
+from jaxsci.assimilation.problem import Places
 
 GASPARI_COHN_HALF_WIDTH = 1.82  # of a radius: about sqrt(10/3), so that near zero the taper is a Gaussian of that width
 NEGLIGIBLE = 1e-3
@@ -21,12 +23,19 @@ def gaspari_cohn(distance: Real[np.ndarray, "..."], half_width: float) -> Float[
     return np.where(z <= 1, near, np.where(z < 2, far, 0.0))
 
 
-def distances(
-    a: Real[np.ndarray, " a"], b: Real[np.ndarray, " b"], period: int | float | None = None
-) -> Float[np.ndarray, "a b"]:
-    """Distances between sites on a line, the shorter way round where it is periodic."""
-    apart = np.abs(np.asarray(a, float)[:, None] - np.asarray(b, float)[None, :])
-    return apart if period is None else np.minimum(apart % period, period - apart % period)
+def line(n: int, *, periodic: bool = True) -> Places:
+    """`n` variables one apart, on a circle or an open line."""
+    return Places(np.arange(n, dtype=float)[:, None], (float(n) if periodic else None,))
+
+
+def distances(places: Places, stations: Int[np.ndarray, " stations"]) -> Float[np.ndarray, "n stations"]:
+    """Euclidean distances from every variable to the observed ones, the shorter way round along periodic axes."""
+    apart = np.abs(places.coordinates[:, None, :] - places.coordinates[None, stations, :])
+    for axis, period in enumerate(places.periods):
+        if period is not None:
+            around = apart[..., axis] % period
+            apart[..., axis] = np.minimum(around, period - around)
+    return np.sqrt(np.sum(apart**2, axis=-1))
 
 
 class Neighbourhoods(NamedTuple):
@@ -40,15 +49,15 @@ class Neighbourhoods(NamedTuple):
 
 
 def neighbourhoods(
-    n: int, sites: Int[np.ndarray, " stations"], *, radius: float, batch: int, periodic: bool = True
+    places: Places, stations: Int[np.ndarray, " stations"], *, radius: float, batch: int
 ) -> Neighbourhoods:
-    """Batches of `batch` neighbouring variables (a divisor of n) and their tapered observations at integer `sites`.
+    """Batches of `batch` successive variables (a divisor of their number) and the tapered observations near them.
 
     The distance of a batch is the mean over its variables; the taper is Gaspari and Cohn's with half-width 1.82
-    `radius`; weights below 1e-3 are dropped.
+    `radius`, in the unit of the coordinates; weights below 1e-3 are dropped.
     """
-    batches = np.arange(n).reshape(-1, batch)
-    apart = distances(np.arange(n), sites, n if periodic else None)[batches].mean(axis=1)
+    batches = np.arange(len(places.coordinates)).reshape(-1, batch)
+    apart = distances(places, stations)[batches].mean(axis=1)
     taper = gaspari_cohn(apart, GASPARI_COHN_HALF_WIDTH * radius)
     taper = np.where(taper > NEGLIGIBLE, taper, 0.0)
     nearby = max(int((taper > 0).sum(axis=1).max()), 1)
