@@ -46,7 +46,7 @@ jaxtyping.install_import_hook(ROOMS, "beartype.beartype")
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_of_one_module():
-    """Compiled programs do not outlive their module: thousands at once take gigabytes, and all memory maps of a process."""
+    """Compiled programs do not outlive their module: thousands take gigabytes, and all memory maps of a process."""
     yield
     jax.clear_caches()
 

@@ -136,7 +136,7 @@ def windows(
 def weak_constraint(window: Window, fields: Float[np.ndarray, "runs times points"], reduced: Reduction) -> WeakWindow:
     """The emulator's window where the emulator may err: Q from its one-step residuals on runs it was not fitted to."""
     coefficients = reduced.pod.encode(jnp.asarray(fields) - reduced.mean)[:, :, None, :]
-    of_runs = jax.vmap(lambda states: residual_covariance(window.model, states))(coefficients)
+    of_runs = jnp.stack([residual_covariance(window.model, states) for states in coefficients])
     return WeakWindow(window.model, window.background, window.observations, symmetric_root(of_runs.mean(0)))
 
 
