@@ -18,7 +18,7 @@ MODELS = {"equations": BLUE, "emulator": ORANGE}
 CURVES = {  # label, colour, dashes
     "equations": ("4D-Var + equations", BLUE, "-"),
     "emulator": ("4D-Var + emulator", ORANGE, "-"),
-    "weak": ("the same, weak constraint", GREEN, "-"),
+    "weak": ("the same, weak constraint", GREEN, "--"),
     "persistence": ("persistence of the truth", PURPLE, "--"),
     "climatology": ("climatology", GREY, ":"),
     "projection": ("truth on the modes (floor)", AMBER, ":"),
