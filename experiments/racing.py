@@ -10,7 +10,7 @@ import numpy as np
 from experiments import racing_report as pages
 from experiments.racing_targets import Data, TargetConfig, Tuned, families
 from experiments.settings import Settings
-from jaxsci.core.config import between, positive
+from jaxsci.core.config import between, positive, require
 from jaxsci.core.interrupt import Interrupt
 from jaxsci.core.progress import progress
 from jaxsci.core.report import Report
@@ -29,15 +29,17 @@ Method = Literal["irace", "ifrace2010", "mads", "random", "halving"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """`budget` counts target runs. `pool`: how many times as many candidates a model of the log chooses from, 1 for
-    plain irace. `initial`: configurations to begin with. `deterministic`: each instance once, without a seed.
-    `ablation` runs are spent afterwards on the way from the default to the best.
+    """`budget` counts target runs; with `max_time`, seconds of target time, it is null. `pool`: how many times as many
+    candidates a model of the log chooses from, 1 for plain irace. `initial`: configurations to begin with.
+    `deterministic`: each instance once, without a seed. `ablation` runs are spent afterwards on the way from the
+    default to the best.
     """
 
     target: TargetConfig
     data: Data = field(default_factory=Data)
     tuner: Method = "irace"
-    budget: int = 1000
+    budget: int | None = 1000
+    max_time: float | None = None
     rules: Rules = field(default_factory=Rules)
     pool: int = 10
     initial: tuple[Any, ...] = ()
@@ -47,7 +49,11 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "budget")
+        positive(self, "budget", "max_time")
+        both = f"budget {self.budget} and max_time {self.max_time}"
+        require((self.budget is None) != (self.max_time is None), "budget", "either budget or max_time", both)
+        iterates = self.tuner in ("irace", "ifrace2010")
+        require(iterates or self.max_time is None, "max_time", f"null with tuner={self.tuner}", self.max_time)
         between(self, "pool", 1, 1000)
         between(self, "test_seeds", 1, 1000)
         between(self, "ablation", 0, 10**6)
@@ -67,11 +73,13 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     log = RunLog(run.path("runs.jsonl"), header(tuned.space, options, config.seed, tuned.train.instances))
     known, begin = len(log.runs), time.perf_counter()
     try:
-        with progress(config.budget, "target runs") as bar, Interrupt() as interrupt:
+        whole, what = (config.budget, "target runs") if config.budget else (config.max_time or 1.0, "target seconds")
+        with progress(round(whole), what) as bar, Interrupt() as interrupt:
 
             def watch(used: int, budget: int) -> None:
-                bar.update(used - watch.shown)
-                watch.shown = used
+                done = max(watch.shown, round(whole * used / budget))
+                bar.update(done - watch.shown)
+                watch.shown = done
                 if interrupt.requested():
                     raise KeyboardInterrupt(f"stopped after {used} runs; continue with resume={run.directory}")
 
@@ -94,11 +102,15 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
 
 def _method(config: Config) -> tuple[Any, Callable[..., Tuning]]:
     """Options and function of the method."""
-    deterministic = config.deterministic
+    deterministic, budget = config.deterministic, config.budget or 0
     match config.tuner:
         case "irace":
             options = iterated.Iterated(
-                config.budget, rules=config.rules, pool=config.pool, deterministic=deterministic
+                config.budget,
+                rules=config.rules,
+                pool=config.pool,
+                deterministic=deterministic,
+                max_time=config.max_time,
             )
             return options, iterated.tune
         case "ifrace2010":
@@ -109,14 +121,15 @@ def _method(config: Config) -> tuple[Any, Callable[..., Tuning]]:
                 pool=1,
                 design="uniform",
                 deterministic=deterministic,
+                max_time=config.max_time,
             )
             return options, iterated.tune
         case "mads":
-            return mads.Mads(config.budget, deterministic=deterministic), mads.tune
+            return mads.Mads(budget, deterministic=deterministic), mads.tune
         case "random":
-            return baselines.RandomSearch(config.budget, deterministic=deterministic), baselines.random_search
+            return baselines.RandomSearch(budget, deterministic=deterministic), baselines.random_search
         case "halving":
-            return baselines.Halving(config.budget, deterministic=deterministic), baselines.successive_halving
+            return baselines.Halving(budget, deterministic=deterministic), baselines.successive_halving
 
 
 def _tested(config: Config, tuned: Tuned, tuning: Tuning) -> Tested:
@@ -185,7 +198,7 @@ def _summary(
                 f"Only {len(tuned.train.instances)} training instances: the first test repeats them with other seeds, "
                 "which says little about new instances.",
             )
-            if len(tuned.train.instances) < config.rules.first_test
+            if len(tuned.train.instances) < config.rules.first
             else ()
         ),
     )

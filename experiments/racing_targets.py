@@ -7,12 +7,17 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxsci.core.config import Choice, positive, require
+from experiments import racing_detector_target, racing_plan_target
+from jaxsci.core.config import Choice, between, positive, require
+from jaxsci.core.errors import ConfigError
+from jaxsci.drift.tcpd import load_collection
 from jaxsci.racing import configspace_json, irace_files, packaged
 from jaxsci.racing.space import Configuration, Space
 from jaxsci.racing.targets import aco_tsp, continuous, sa_qap
 from jaxsci.racing.targets.process import ProcessTarget
 from jaxsci.racing.targets.protocol import Target
+from jaxsci.transformer.config import preset
+from jaxsci.transformer.plan.hardware import hardware
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,65 @@ class Process(TargetConfig, kind="process"):
             ProcessTarget(command, space, names, workers=self.workers, timeout=self.timeout) for names in lists
         )
         return Tuned(space, train, test, None, "cost as the program prints it")
+
+
+@dataclass(frozen=True)
+class Detector(TargetConfig, kind="drift_detector"):
+    """A detector of changes on folders in the format of the Turing Change Point Dataset; every second series of a
+    training folder is for test where there is no other folder.
+    """
+
+    margin: int = 5
+
+    def __post_init__(self) -> None:
+        positive(self, "margin")
+
+    def build(self, data: Data) -> Tuned:
+        collection = load_collection(data.train)
+        if data.test is not None:
+            train, test = collection, load_collection(data.test)
+        else:
+            train, test = racing_detector_target.halves(collection)
+        targets = (racing_detector_target.DetectorTarget(part, margin=self.margin) for part in (train, test))
+        return Tuned(racing_detector_target.detector_space(), *targets, racing_detector_target.DEFAULTS, "1 - F1")
+
+
+@dataclass(frozen=True)
+class Plan(TargetConfig, kind="plan"):
+    """The recipe of a model on a machine of `train` or `test` nodes with `sequences` a node, its rates uncertain by
+    `spread`. The other fields are the values to choose from.
+    """
+
+    model: str
+    hardware: str
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    tensor: tuple[int, ...]
+    pipe: tuple[int, ...]
+    microbatch: tuple[int, ...]
+    zero: tuple[int, ...]
+    virtual: tuple[int, ...]
+    recompute: tuple[str, ...]
+    schedule: tuple[str, ...]
+    sequences: int = 80
+    spread: float = 0.1
+
+    def __post_init__(self) -> None:
+        preset(self.model)
+        hardware(self.hardware)
+        positive(self, "sequences")
+        between(self, "spread", 0.0, 1.0)
+
+    def build(self, data: Data) -> Tuned:
+        if data.train or data.test:
+            raise ConfigError("data: target=plan has no instance files; give target.train and target.test")
+        model, machine = preset(self.model), hardware(self.hardware)
+        space = racing_plan_target.plan_space(vars(self))
+        train, test = (
+            racing_plan_target.PlanTarget(model, machine, nodes, sequences=self.sequences, spread=self.spread)
+            for nodes in (self.train, self.test)
+        )
+        return Tuned(space, train, test, racing_plan_target.study_recipe(model, space), "% of the peak not used")
 
 
 def families(names: Sequence[str]) -> str:

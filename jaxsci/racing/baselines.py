@@ -28,7 +28,7 @@ class RandomSearch:
 
     def __post_init__(self):
         require(self.budget > 0, "budget", "a value above 0", self.budget)
-        between(self, "blocks", self.rules.first_test, 10**6)
+        between(self, "blocks", self.rules.first, 10**6)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def _ledger(
     log: RunLog | None,
     watch: Watch | None,
 ) -> Ledger:
-    blocks = Blocks(tuple(target.instances), seed, options.deterministic)
+    group = options.rules.block_size if isinstance(options, RandomSearch) else 1
+    blocks = Blocks(tuple(target.instances), seed, options.deterministic, group)
     log = log or RunLog(None, header(space, options, seed, blocks.instances))
     return Ledger(target, blocks, options.budget, log, watch)
 

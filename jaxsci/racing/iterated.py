@@ -16,9 +16,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxsci.core.config import between, one_of, require
+from jaxsci.core.config import between, one_of, positive, require
 from jaxsci.core.errors import ConfigError
-from jaxsci.racing import sampling, surrogate
+from jaxsci.racing import clock, sampling, surrogate
 from jaxsci.racing.budget import Allowance
 from jaxsci.racing.ledger import Blocks, Ledger, Watch
 from jaxsci.racing.log import RunLog
@@ -42,12 +42,13 @@ from jaxsci.racing.tuning import (
 
 @dataclass(frozen=True)
 class Iterated:
-    """`rule`: irace, or I/F-Race as of 2010 (no elitist races, no soft restart, other numbers). `pool`: how many
-    times as many candidates are sampled as raced, 1 without a model of the log. `design`: of the first iteration.
-    `deterministic` targets see each instance once.
+    """`budget` in target runs, or `max_time` in seconds of target time (`clock`), one of the two. `rule`: irace, or
+    I/F-Race as of 2010 (no elitist races, no soft restart, other numbers). `pool`: how many times as many candidates
+    are sampled as raced, 1 without a model of the log. `design`: of the first iteration. `deterministic` targets see
+    each instance once.
     """
 
-    budget: int
+    budget: int | None = None
     rule: Literal["irace", "ifrace2010"] = "irace"
     rules: Rules = field(default_factory=Rules)
     mu: int = 5
@@ -57,6 +58,7 @@ class Iterated:
     pool: int = 10
     post_selection: bool = True
     deterministic: bool = False
+    max_time: float | None = None
 
     def __post_init__(self):
         one_of(self, "rule", ("irace", "ifrace2010"))
@@ -64,7 +66,9 @@ class Iterated:
         between(self, "mu", 1, 1000)
         between(self, "pool", 1, 1000)
         between(self, "new_instances", 0, self.rules.first_test)
-        require(self.budget > 0, "budget", "a value above 0", self.budget)
+        both = f"budget {self.budget} and max_time {self.max_time}"
+        require((self.budget is None) != (self.max_time is None), "budget", "either budget or max_time", both)
+        positive(self, "budget", "max_time")
 
     @property
     def elitist(self) -> bool:
@@ -82,8 +86,15 @@ class Plan(NamedTuple):
 
 def allowance(space: Space, options: Iterated) -> Allowance:
     """The arithmetic of the budget for this space."""
-    first, each, fresh = options.rules.first_test, options.rules.each_test, options.new_instances
-    return Allowance(space.dimension, first, each, options.mu, fresh, options.elitist)
+    rules = options.rules
+    mu = options.mu if rules.block_size == 1 else max(options.mu, rules.first)
+    return Allowance(space.dimension, rules.first, rules.each, mu, _fresh(options), options.elitist)
+
+
+def _fresh(options: Iterated) -> int:
+    """Fresh blocks of an elitist race, whole groups."""
+    size = options.rules.block_size
+    return -(-options.new_instances // size) * size
 
 
 def least_budget(space: Space, options: Iterated) -> int:
@@ -106,11 +117,17 @@ def tune(
     `log` makes the search resumable. `initial` configurations are in the first race. Raises `ConfigError` for a budget
     below `least_budget` and for a space without allowed configurations, `DataError` for a target that always fails.
     """
-    require_budget(options.budget, least_budget(space, options), f"{space.dimension} free parameters")
-    blocks = Blocks(tuple(target.instances), seed, options.deterministic)
+    least, what = least_budget(space, options), f"{space.dimension} free parameters"
+    if options.budget is not None:
+        require_budget(options.budget, least, what)
+    blocks = Blocks(tuple(target.instances), seed, options.deterministic, options.rules.block_size)
     log = log or RunLog(None, header(space, options, seed, blocks.instances))
-    ledger = Ledger(target, blocks, options.budget, log, watch)
-    given = initial_configurations(space, initial)
+    ledger = Ledger(target, blocks, options.budget or 0, log, watch, timed=options.max_time is not None)
+    given = entered(ledger, space, initial_configurations(space, initial))
+    if options.max_time is not None:
+        rng = np.random.default_rng([seed, 5])
+        given = clock.probe(space, ledger, options.max_time, options.rules.first, given, rng)
+        clock.require_time(ledger, options.max_time, least, what)
     elites: list[Candidate] = []
     curve: list[Point] = []
     found: list[Race] = []
@@ -118,6 +135,8 @@ def tune(
     ended, iteration = "", 0
     while True:
         iteration += 1
+        if options.max_time is not None:
+            ledger.budget = clock.affordable(ledger, options.max_time)
         plan = _plan(space, options, ledger, iteration, elites)
         if plan is None:
             ended = "the budget cannot pay another race"
@@ -135,6 +154,8 @@ def tune(
         winners.append(elites[0].number)
         curve.append(Point(ledger.used, elites[0].number))
     numbers = [c.number for c in elites]
+    if options.max_time is not None:
+        ledger.budget = clock.affordable(ledger, options.max_time)
     if options.post_selection and numbers:
         last = post_selection(ledger, [*numbers, *reversed(winners)], options.rules)
         if last is not None:
@@ -149,13 +170,13 @@ def _plan(space: Space, options: Iterated, ledger: Ledger, iteration: int, elite
     length = numbers.iterations if options.elitist else 2 + round(math.log2(space.dimension))
     length = max(length, iteration)
     budget = ledger.left // (length - iteration + 1)
-    old = len({block for _, block in ledger.costs})
+    old = len({block for _, block in ledger.costs}) if elites else 0
     if options.elitist:
         count = numbers.candidates(budget, iteration, elites=len(elites), old=old)
         least = numbers.survivors
     else:
         count, least = budget // (5 + iteration), 2 + round(math.log2(space.dimension))
-    first = options.rules.first_test * max(count - len(elites), 0)
+    first = options.rules.first * max(count - len(elites), 0)
     if count <= max(least, len(elites)) or first > ledger.left:
         return None
     if old >= ledger.blocks.count:
@@ -169,18 +190,17 @@ def _candidates(
     ledger: Ledger,
     plan: Plan,
     elites: list[Candidate],
-    given: Sequence[Mapping[str, Any]],
+    given: Sequence[Candidate],
     seed: int,
 ) -> tuple[list[Candidate], list[Candidate]]:
-    """New candidates of the iteration, and the elites with narrower models."""
+    """New candidates of the iteration, in the first those `given` too, and the elites with narrower models."""
     rng = np.random.default_rng([seed, 2, plan.iteration])
     taken = {space.key(c) for c in ledger.configurations.values()}
     if not elites:
         first = list(given) if plan.iteration == 1 else []
-        taken |= {space.key(c) for c in first}
         wanted = max(plan.candidates - len(first), 0)
-        drawn = [*first, *sampling.uniform(space, wanted, rng, taken, sobol=options.design == "sobol")]
-        return entered(ledger, space, drawn), []
+        drawn = sampling.uniform(space, wanted, rng, taken, sobol=options.design == "sobol")
+        return [*first, *entered(ledger, space, drawn)], []
     fresh = plan.candidates - len(elites)
     narrow = [
         sampling.narrowed(
@@ -209,11 +229,11 @@ def _raced(
     seed: int,
 ):
     rng = np.random.default_rng([seed, 3, plan.iteration])
-    past = sorted({block for _, block in ledger.costs})
+    past = sorted({block for _, block in ledger.costs}) if elites else []
     everyone = [c.number for c in [*elites, *fresh]]
     survivors = allowance(space, options).survivors
     if options.elitist:
-        order = elitist_order(ledger, past, options.new_instances if past else 0, options.budget, rng)
+        order = elitist_order(ledger, past, _fresh(options) if past else 0, ledger.budget, rng)
         return race(
             ledger,
             everyone,
@@ -224,7 +244,7 @@ def _raced(
             elites=[e.number for e in elites],
             past=set(past),
         )
-    order = elitist_order(ledger, past, options.budget, 0, rng)[: options.budget]
+    order = elitist_order(ledger, past, ledger.budget, 0, rng)[: ledger.budget]
     order = [b for b in order if b not in set(past)]
     if not order:
         raise ConfigError("deterministic: a race of 2010 needs fresh instances each iteration; use rule=irace")

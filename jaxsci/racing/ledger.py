@@ -1,10 +1,12 @@
 """The purse of a tuning: counts every run, never exceeds the budget, asks the log before it asks the target."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from jaxsci.core.config import require
 from jaxsci.core.errors import DataError, JaxsciError
 from jaxsci.racing.log import RunLog
 from jaxsci.racing.space import Configuration
@@ -19,22 +21,28 @@ Watch = Callable[[int, int], None]
 class Blocks:
     """The stream of (instance, seed) pairs: round after round, all instances in a fresh order, each with a new seed.
 
-    With `deterministic`, each instance comes once, without a seed.
+    With `deterministic`, each instance comes once, without a seed. Groups of `group` instances that follow each other
+    in the list stay together. Raises `ConfigError` for a list that is not made of whole groups.
     """
 
     instances: tuple[str, ...]
     seed: int
     deterministic: bool = False
+    group: int = 1
 
     def __post_init__(self):
-        if not self.instances:
+        count = len(self.instances)
+        if not count:
             raise DataError("instances: expected at least one, got none")
+        require(count % self.group == 0, "block_size", f"a divisor of the {count} training instances", self.group)
 
     def __getitem__(self, number: int) -> tuple[str, int]:
         turn, place = divmod(number, len(self.instances))
         rng = np.random.default_rng([self.seed, 1, turn])
-        order, seeds = rng.permutation(len(self.instances)), rng.integers(1, LARGEST_SEED, len(self.instances))
-        return self.instances[order[place]], 0 if self.deterministic else int(seeds[place])
+        order = rng.permutation(len(self.instances) // self.group)
+        seeds = rng.integers(1, LARGEST_SEED, len(self.instances))
+        instance = self.instances[order[place // self.group] * self.group + place % self.group]
+        return instance, 0 if self.deterministic else int(seeds[place])
 
     @property
     def count(self) -> float:
@@ -43,13 +51,17 @@ class Blocks:
 
 @dataclass
 class Ledger:
-    """`costs[configuration number, block number]` of all runs so far; `used + left == budget` always."""
+    """`costs[configuration number, block number]` of all runs so far; `used + left == budget` always.
+
+    `timed`: runs whose target does not say how long they took get an equal share of their batch's time.
+    """
 
     target: Target
     blocks: Blocks
     budget: int
     log: RunLog
     watch: Watch | None = None
+    timed: bool = False
     used: int = 0
     costs: dict[tuple[int, int], float] = field(default_factory=dict)
     seconds: dict[tuple[int, int], float] = field(default_factory=dict)
@@ -73,7 +85,7 @@ class Ledger:
     def run(self, cells: Sequence[tuple[int, int]], bounds: Sequence[float | None] | None = None) -> None:
         """Run configurations on blocks, (number, block) each. Raises `ValueError` beyond the budget.
 
-        Raises `DataError` where all of them fail.
+        Raises `DataError` where every run so far has failed.
         """
         if len(cells) > self.left:
             raise ValueError(f"{len(cells)} runs asked for with {self.left} left")
@@ -92,7 +104,7 @@ class Ledger:
             self.costs[cell] = outcome.cost
             if outcome.seconds is not None:
                 self.seconds[cell] = outcome.seconds
-        if jobs and all(outcome.cost == REJECTED for outcome in outcomes) and len({j.number for j in jobs}) > 1:
+        if not any(cost < REJECTED for cost in self.costs.values()) and len({job.number for job in jobs}) > 1:
             said = next((outcome.message for outcome in outcomes if outcome.message), "no message")
             raise DataError(f"target: all {len(jobs)} runs failed, the first with: {said}; check the target by hand")
         if self.watch:
@@ -107,6 +119,7 @@ class Ledger:
     def _ask(self, jobs: Sequence[Job]) -> list[Outcome]:
         if not jobs:
             return []
+        begin = time.perf_counter()
         try:
             raw = list(self.target(jobs))
         except JaxsciError:
@@ -115,7 +128,8 @@ class Ledger:
             raw = [Outcome(REJECTED, message=f"{type(error).__name__}: {error}")] * len(jobs)
         if len(raw) != len(jobs):
             raise DataError(f"target: expected {len(jobs)} outcomes, got {len(raw)}")
-        outcomes = [_checked(outcome) for outcome in raw]
+        share = (time.perf_counter() - begin) / len(jobs) if self.timed else None
+        outcomes = [_checked(o if o.seconds is not None else o._replace(seconds=share)) for o in raw]
         self.log.record(jobs, outcomes)
         return outcomes
 

@@ -50,7 +50,7 @@ class Mads:
         require(self.budget > 0, "budget", "a value above 0", self.budget)
         between(self, "mesh", 1e-6, 1.0)
         between(self, "start", 2, 1000)
-        between(self, "blocks", self.rules.first_test, 10**6)
+        between(self, "blocks", self.rules.first, 10**6)
 
 
 def tune(
@@ -67,9 +67,9 @@ def tune(
     for parameter in space.parameters:
         if sampling.is_labels(parameter):
             raise ConfigError(f"mads: expected numbers only, got labels for {parameter.name}; use irace instead")
-    first = options.rules.first_test
+    first = options.rules.first
     require_budget(options.budget, first * (options.start + 2 * space.dimension + 1), "a first race and one poll")
-    blocks = Blocks(tuple(target.instances), seed, options.deterministic)
+    blocks = Blocks(tuple(target.instances), seed, options.deterministic, options.rules.block_size)
     log = log or RunLog(None, header(space, options, seed, blocks.instances))
     ledger = Ledger(target, blocks, options.budget, log, watch)
     rng = np.random.default_rng([seed, 2, 0])

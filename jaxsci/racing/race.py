@@ -23,7 +23,9 @@ class Rules:
     """`first_test` blocks before the first test, one test every `each_test` blocks, no more than `stall` tests in a row
     that drop nobody (0: no limit). `together` runs the blocks of the first test in one batch. `lookahead` blocks are
     run in one batch afterwards; the tests are applied block by block all the same, and runs past a drop count as used.
-    `rank_by`: survivors are ordered by the test's own criterion or by their mean cost.
+    `block_size` (irace's blockSize): instances are listed in groups of so many, one of each class; a group stays
+    together, nobody is dropped by a test in the middle of one, and the numbers above count groups. `rank_by`: survivors
+    are ordered by the test's own criterion or by their mean cost.
     """
 
     test: Test = "friedman"
@@ -33,6 +35,7 @@ class Rules:
     stall: int = 2
     together: bool = True
     lookahead: int = 1
+    block_size: int = 1
     rank_by: Literal["test", "mean"] = "test"
     capping: Capping | None = None
 
@@ -44,6 +47,21 @@ class Rules:
         between(self, "each_test", 1, 10**6)
         between(self, "stall", 0, 10**6)
         between(self, "lookahead", 1, 10**6)
+        between(self, "block_size", 1, 10**6)
+
+    @property
+    def first(self) -> int:
+        """Blocks before the first test."""
+        return self.first_test * self.block_size
+
+    @property
+    def each(self) -> int:
+        """Blocks from test to test."""
+        return self.each_test * self.block_size
+
+    def due(self, blocks: int) -> bool:
+        """Whether the test is applied after so many blocks."""
+        return blocks >= self.first and blocks % self.each == 0
 
 
 class Step(NamedTuple):
@@ -91,7 +109,7 @@ def race(
         ahead = _ahead(rules, done, len(order))
         cells = [(n, b) for b in order[done : done + ahead] for n in ledger.missing(alive, b)]
         seen = not (past & set(order[done:]))
-        if seen and done >= rules.first_test:
+        if seen and done >= rules.first:
             if len(alive) <= survivors:
                 stop = f"{len(alive)} left"
                 break
@@ -99,9 +117,9 @@ def race(
                 stop = f"{stalled} tests without a drop"
                 break
         spent = ledger.used - begin
-        if ahead > 1 and len(cells) > min(budget - spent, ledger.left):
-            ahead = 1
-            cells = [(n, order[done]) for n in ledger.missing(alive, order[done])]
+        if ahead > rules.block_size and len(cells) > min(budget - spent, ledger.left):
+            ahead = rules.block_size
+            cells = [(n, b) for b in order[done : done + ahead] for n in ledger.missing(alive, b)]
         if len(cells) > ledger.left or (seen and done >= 1 and spent + len(cells) > budget):
             stop = "the next block would exceed the budget"
             break
@@ -118,14 +136,13 @@ def race(
             protected = {e for e, count in owed.items() if count > 0}
             kept, p = _judged(ledger, alive, order[:done], rules, protected, cap_elites)
             dropped = tuple(n for n in alive if n not in kept)
-            tested = done >= rules.first_test and done % rules.each_test == 0 and len(alive) > 1
-            if tested and not protected:
+            if rules.due(done) and len(alive) > 1 and not protected:
                 stalled = 0 if dropped else stalled + 1
             alive = kept
             steps.append(Step(done, block, tuple(alive), dropped, p, ledger.used))
             if not alive:
                 break
-        if rules.capping and not cap_elites and done >= rules.first_test:
+        if rules.capping and not cap_elites and done >= rules.first:
             cap_elites = _ranked(ledger, alive, order[:done], rules)[:survivors]
         if not alive:
             stop = "every configuration was rejected"
@@ -135,10 +152,11 @@ def race(
 
 
 def _ahead(rules: Rules, done: int, length: int) -> int:
-    """Blocks in the next batch. Bounds depend on earlier runs, so capping goes block by block."""
+    """Blocks in the next batch, whole groups. Bounds depend on earlier runs, so capping goes block by block."""
     if rules.capping:
         return 1
-    wanted = rules.first_test - done if rules.together and done < rules.first_test else rules.lookahead
+    together = rules.together and done < rules.first
+    wanted = rules.first - done if together else rules.lookahead * rules.block_size
     return max(1, min(wanted, length - done))
 
 
@@ -152,10 +170,11 @@ def _judged(
 ) -> tuple[list[int], float]:
     """Who stays after the last of `blocks`, and the p of the test if there was one."""
     kept = [n for n in alive if ledger.costs[n, blocks[-1]] != REJECTED]
-    if rules.capping and len(blocks) >= rules.first_test:
+    whole = len(blocks) % rules.block_size == 0
+    if rules.capping and len(blocks) >= rules.first and whole:
         out = set(rules.capping.dominated(ledger, kept, cap_elites, blocks)) - protected
         kept = [n for n in kept if n not in out]
-    if len(blocks) < rules.first_test or len(blocks) % rules.each_test or len(kept) < 2:
+    if not rules.due(len(blocks)) or len(kept) < 2:
         return kept, np.nan
     verdict = decide(ledger.matrix(kept, blocks), rules.test, rules.confidence)
     return [n for n, stays in zip(kept, verdict.alive, strict=True) if stays or n in protected], verdict.p

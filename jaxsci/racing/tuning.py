@@ -1,5 +1,6 @@
 """What every tuner returns, and what all of them share: numbering, elites, the order of blocks, the final selection."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -69,11 +70,13 @@ def entered(
 
 
 def elitist_order(ledger: Ledger, past: Sequence[int], fresh: int, horizon: int, rng: np.random.Generator) -> list[int]:
-    """`fresh` new blocks, the past ones in a new random order, then `horizon` further ones."""
+    """`fresh` new blocks, the past ones in a new random order (whole groups), then `horizon` further ones."""
     start = max(past, default=-1) + 1
     stop = int(min(start + fresh + horizon, ledger.blocks.count))
     new = list(range(start, stop))
-    return [*new[:fresh], *(int(b) for b in rng.permutation(sorted(past))), *new[fresh:]]
+    group = ledger.blocks.group
+    places = {int(g): place for place, g in enumerate(rng.permutation(sorted({b // group for b in past})))}
+    return [*new[:fresh], *sorted(past, key=lambda b: (places[b // group], b)), *new[fresh:]]
 
 
 def post_selection(ledger: Ledger, finalists: Sequence[int], rules: Rules) -> Race | None:
@@ -84,8 +87,10 @@ def post_selection(ledger: Ledger, finalists: Sequence[int], rules: Rules) -> Ra
     numbers = list(dict.fromkeys(finalists))[:MOST_RACED_LAST]
     past = sorted({block for _, block in ledger.costs})
     # Blocks that most of them know first, so that the runs go where they complete a row.
-    past.sort(key=lambda b: (len(ledger.missing(numbers, b)), b))
-    while len(numbers) > 1 and sum(len(ledger.missing(numbers, b)) for b in past[: rules.first_test]) > ledger.left:
+    group = ledger.blocks.group
+    lacking = Counter(b // group for b in past for _ in ledger.missing(numbers, b))
+    past.sort(key=lambda b: (lacking[b // group], b))
+    while len(numbers) > 1 and sum(len(ledger.missing(numbers, b)) for b in past[: rules.first]) > ledger.left:
         numbers.pop()
     if len(numbers) < 2:
         return None

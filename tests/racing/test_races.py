@@ -282,3 +282,69 @@ def test_the_function_target_says_what_went_wrong():
     target = FunctionTarget(lambda c, i, s: 1 / 0, INSTANCES)
     (outcome,) = target([Job(1, {}, "i0", 1)])
     assert outcome.cost == REJECTED and "ZeroDivisionError" in outcome.message
+
+
+def test_groups_of_instances_stay_together_and_nobody_goes_in_the_middle_of_one():
+    """irace's blockSize: three classes, listed in turn; a race tests after whole groups only."""
+    blocks = Blocks(INSTANCES, 7, group=3)
+    for start in range(0, 27, 3):
+        members = [int(blocks[start + i][0][1:]) for i in range(3)]
+        assert members == [members[0], members[0] + 1, members[0] + 2] and members[0] % 3 == 0
+    with pytest.raises(ConfigError, match="block_size: expected a divisor of the 9"):
+        Blocks(INSTANCES, 7, group=2)
+    tuning = iterated.tune(TOY, TARGET, iterated.Iterated(1500, rules=Rules(first_test=2, block_size=3)), seed=1)
+    steps = [step for one in tuning.races for step in one.outcome.steps]
+    assert {step.blocks % 3 for step in steps if step.dropped} == {0}
+    assert all(len(one.outcome.blocks) % 3 == 0 for one in tuning.races)
+    used = {n // 3 for _, n in tuning.ledger.costs}
+    for number in tuning.elites:  # whole groups of the survivors' costs are known
+        assert all((number, 3 * g + i) in tuning.ledger.costs for g in used for i in range(3))
+    assert tuning.ledger.used + tuning.ledger.left == 1500
+
+
+class Slow:
+    """Runs of configuration "a" take 1 s, of "b" 3 s: by the clock of the outcome, not of the test."""
+
+    instances = INSTANCES
+
+    def __call__(self, jobs):
+        seconds = [1.0 if job.configuration["kind"] == "a" else 3.0 for job in jobs]
+        costs = [value(job.configuration, "x") + noise(job.seed, job.number) for job in jobs]
+        return [Outcome(cost, s) for cost, s in zip(costs, seconds, strict=True)]
+
+
+def test_a_budget_of_seconds_becomes_runs():
+    """irace's maxTime: what runs take on average is learned on the way; the overrun is at most that of one race."""
+    space = Space((Real("x", low=0.0, high=1.0), Categorical("kind", values=("a", "b"))), digits=3)
+    tuning = iterated.tune(space, Slow(), iterated.Iterated(max_time=1000.0), seed=2)
+    seconds = sum(tuning.ledger.seconds.values())
+    # The last race is planned with the mean of all runs before it; six seeds gave 996 to 1033 s.
+    assert 900 < seconds < 1100
+    assert tuning.ledger.used + tuning.ledger.left == tuning.ledger.budget
+    assert tuning.best["x"] < 0.3
+    with pytest.raises(ConfigError, match="max_time: expected at least .* s, .* target runs of"):
+        iterated.tune(space, Slow(), iterated.Iterated(max_time=60.0), seed=2)
+    with pytest.raises(ConfigError, match="either budget or max_time"):
+        iterated.Iterated(budget=100, max_time=10.0)
+
+
+def test_seconds_are_shared_out_where_the_target_does_not_tell_them():
+    target = FunctionTarget(toy_cost, INSTANCES)
+    ledger = Ledger(target, Blocks(INSTANCES, 0), 10, RunLog(None, {}), timed=True)
+    ledger.enter({"algo": "rls", "temp": None, "cool": None, "nrest": 3})
+    ledger.run([(1, 0), (1, 1)])
+    assert len(ledger.seconds) == 2 and all(s > 0 for s in ledger.seconds.values())
+
+
+def test_a_later_batch_may_fail_as_a_whole():
+    """Candidates that all fail are rejected; only a target that has never worked ends the race."""
+
+    def picky(configuration, instance, seed):
+        return float("nan") if value(configuration, "x") > 0.5 else value(configuration, "x")
+
+    ledger = Ledger(FunctionTarget(picky, INSTANCES), Blocks(INSTANCES, 0), 20, RunLog(None, {}))
+    for x in (0.1, 0.9, 0.8):
+        ledger.enter({"x": x})
+    ledger.run([(1, 0), (2, 0)])
+    ledger.run([(2, 1), (3, 1)])
+    assert ledger.costs[2, 1] == ledger.costs[3, 1] == REJECTED
