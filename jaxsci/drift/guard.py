@@ -22,13 +22,15 @@ class GuardState(NamedTuple):
 
 
 class Guard(eqx.Module):
-    """Weighted median of the candidates' predictions, weights exp(-rate n (loss - least loss)).
+    """Weighted median of the candidates' predictions, weights exp(prior - rate n (loss - least loss)).
 
     The loss is the relative error of performance, at most `cap`: an outlier says little about a model. A candidate's
     loss for a kind is its discounted mean over the latest jobs of that kind, drawn towards its mean over all kinds as
-    if by `shrinkage` jobs; n is how many jobs that mean rests on.
+    if by `shrinkage` jobs; n is how many jobs that mean rests on. `prior` is what speaks for a candidate beforehand, in
+    nats; `None` is nothing.
 
-    Good values: rate 2 to 10, kind_memory 0.8 to 0.95 (5 to 20 jobs of a kind), memory 0.97 to 0.99.
+    Good values for the next job: rate 2 to 10, kind_memory 0.8 to 0.95 (5 to 20 jobs of a kind), memory 0.97 to 0.99.
+    For hundreds of jobs to come: rate 1 and no forgetting, as what did well lately may have met a passing dip.
     """
 
     rate: float = 5.0
@@ -36,6 +38,7 @@ class Guard(eqx.Module):
     memory: float = 0.97
     shrinkage: float = 3.0
     cap: float = 0.4
+    prior: Float[Array, " c"] | None = None
 
     def init(self, candidates: int, kinds: int) -> GuardState:
         return GuardState(jnp.zeros(candidates), jnp.zeros(()), jnp.zeros((kinds, candidates)), jnp.zeros(kinds))
@@ -46,7 +49,8 @@ class Guard(eqx.Module):
         support = jnp.minimum(self.shrinkage, state.weight)
         total = state.kind_weight[kind] + support
         loss = (state.kind_loss[kind] + support * overall) / jnp.maximum(total, 1e-9)
-        return jax.nn.softmax(-self.rate * total * (loss - loss.min()))
+        prior = 0.0 if self.prior is None else self.prior
+        return jax.nn.softmax(prior - self.rate * total * (loss - loss.min()))
 
     def update(
         self, state: GuardState, predictions: Float[Array, " c"], y: Float[Array, ""], kind: Int[Array, ""]

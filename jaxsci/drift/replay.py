@@ -1,5 +1,6 @@
 """A change lived through again: candidates refitted as labels come in, the guard choosing among them, all scored."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -39,6 +40,8 @@ class Replay(NamedTuple):
     weights: Float[np.ndarray, "n c"]
     trusted: tuple[str, ...]
     """The guard's candidates, one a column of `weights`."""
+    relative_errors: Float[np.ndarray, "m t"]
+    """Of the trusted candidates on the jobs that `error` is over."""
     coverage: float
     """Share of the jobs inside the 90 % intervals of `adapt_moments`."""
 
@@ -49,6 +52,21 @@ class Replay(NamedTuple):
         return self.error["guard"] / best - 1
 
 
+def oracle_regrets(replays: Sequence[Replay], splits: int = 100, *, seed: int) -> Float[np.ndarray, "splits changes"]:
+    """What chance alone does to a regret: the candidate that is best on a random half of the very jobs, regretted on the
+    other half. No rule that must choose before it has seen can be expected to do better.
+    """
+    rng = np.random.default_rng(seed)
+
+    def one(errors: Float[np.ndarray, "m t"]) -> float:
+        order = rng.permutation(len(errors))
+        chosen = np.median(errors[order[::2]], axis=0).argmin()
+        judged = np.median(errors[order[1::2]], axis=0)
+        return float(judged[chosen] / judged.min() - 1)
+
+    return np.array([[one(replay.relative_errors) for replay in replays] for _ in range(splits)])
+
+
 def relative_error(predicted: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """|10^p - 10^y| / 10^y."""
     return np.abs(10 ** (predicted - y) - 1)
@@ -57,6 +75,7 @@ def relative_error(predicted: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"
 def replay_change(
     adapter: Adapter,
     guard: Guard,
+    frozen_guard: Guard,
     change: int,
     last: int,
     earlier: list[int],
@@ -65,7 +84,10 @@ def replay_change(
     labels: tuple[int, ...] = (16, 32, 64, 128),
     horizon: int = 300,
 ) -> Replay:
-    """Replay the jobs from `change` to `last`; `trusted` are the candidates the guard may use."""
+    """Replay the jobs from `change` to `last`; `trusted` are the candidates that the guards may use.
+
+    `guard` predicts job by job, `frozen_guard` all jobs after the labelled ones.
+    """
     jobs = adapter.jobs
     before = adapter.before(change, last)
     y, kind, count = jobs.performance[change:last], jobs.kind[change:last], last - change
@@ -77,8 +99,8 @@ def replay_change(
         for m, until in zip(refits, [*refits[1:], count], strict=True):
             track[name][m:until] = before[name][m:until] if name in before else fits[m][name][m:until]
 
-    def run(predictions: dict[str, np.ndarray], told: int) -> tuple[np.ndarray, np.ndarray]:
-        """The guard over all jobs, shown the values of the first `told`; padded, so that it is compiled once."""
+    def run(guard: Guard, predictions: dict[str, np.ndarray], told: int) -> tuple[np.ndarray, np.ndarray]:
+        """A guard over all jobs, shown the values of the first `told`; padded, so that it is compiled once."""
         padding = max(size - count, 0)
         stacked = np.stack([predictions[name] for name in trusted], axis=1)
         answer, weights = _prequential(
@@ -97,16 +119,17 @@ def replay_change(
         if n not in fits or end - n < LEAST_TEST:
             continue
         mixed = {c: np.r_[track[c][:n], (before[c] if c in before else fits[n][c])[n:]] for c in CANDIDATES}
-        mixed["guard"], weights = run(mixed, n)
+        mixed["guard"], weights = run(frozen_guard, mixed, n)
         error = {c: float(np.median(relative_error(p[n:end], y[n:end]))) for c, p in mixed.items()}
         frozen.append(Frozen(n, end - n, error, _mean_weights(trusted, weights[n:end])))
 
     start = min(16, count // 2)
-    answer, weights = run(track, count)
+    answer, weights = run(guard, track, count)
     predictions = {**{c: track[c] for c in CANDIDATES}, "guard": answer}
     error = {c: float(np.median(relative_error(p[start:], y[start:]))) for c, p in predictions.items()}
+    errors = np.stack([relative_error(track[c][start:], y[start:]) for c in trusted], axis=1)
     inside = np.abs(track["adapt_moments"] - y)[start:] < 1.645 * track["adapt_moments_deviation"][start:]
-    return Replay(change, last, tuple(frozen), error, predictions, weights, trusted, float(inside.mean()))
+    return Replay(change, last, tuple(frozen), error, predictions, weights, trusted, errors, float(inside.mean()))
 
 
 def _mean_weights(names: tuple[str, ...], weights: np.ndarray) -> dict[str, float]:

@@ -232,4 +232,4 @@ def _as_text(value: Any) -> np.ndarray:
 def _missing(value: Any) -> np.ndarray:
     if getattr(value, "dtype", None) == _OBJECT:
         return np.array([v is None for v in value.ravel()], dtype=bool).reshape(value.shape)
-    return np.isnan(value) if not isinstance(value, str) else np.asarray(False)
+    return np.asarray(np.isnan(value) if not isinstance(value, str) else False)

@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float
 from jaxsci.core.errors import ConfigError
 from jaxsci.racing.expressions import Columns, Expression
 
-Value = float | int | str | None
+Value = int | float | str | None
 Configuration = Mapping[str, Value]
-Bound = float | Expression
+Bound = int | float | Expression
 Repair = Callable[[Configuration], Configuration]
 
 RETRIES = 100

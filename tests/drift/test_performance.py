@@ -8,6 +8,7 @@ from jax import random
 
 from jaxsci.drift.guard import Guard, prequential, weighted_median
 from jaxsci.drift.performance import fit_gaussian_process, fit_network, fit_ridge
+from jaxsci.drift.replay import Replay, oracle_regrets
 
 
 @pytest.fixture
@@ -93,6 +94,33 @@ def test_the_guard_sees_no_value_it_is_not_shown(x64):
     one = prequential(Guard(), predictions, jnp.asarray(y), kind, learn, kinds=1)
     other = prequential(Guard(), predictions, jnp.asarray(np.r_[y[:20], y[20:] + 5]), kind, learn, kinds=1)
     np.testing.assert_array_equal(one[0], other[0])
+
+
+def test_a_prior_decides_until_the_jobs_do(x64):
+    """Two nats for the second candidate; then every job speaks for the first by rate * 0.4."""
+    n = 40
+    predictions = jnp.stack([jnp.zeros(n), jnp.full(n, 1.0)], axis=1)  # right, and wrong by more than the cap of 0.4
+    guard = Guard(rate=1.0, kind_memory=1.0, memory=1.0, shrinkage=0.0, prior=jnp.array([0.0, 2.0]))
+    kind = jnp.zeros(n, int)
+    answer, weights = prequential(guard, predictions, jnp.zeros(n), kind, jnp.ones(n, bool), kinds=1)
+    log_odds = np.log(np.asarray(weights[:, 1] / weights[:, 0]))
+    np.testing.assert_allclose(log_odds, 2.0 - 0.4 * np.arange(n), atol=1e-9)
+    assert (np.asarray(answer[:5]) == 1.0).all() and (np.asarray(answer[6:]) == 0.0).all()  # even at the fifth job
+
+
+def test_an_oracle_of_half_the_jobs_has_no_regret_where_one_candidate_is_best():
+    rng = np.random.default_rng(4)
+    noise = np.abs(rng.standard_normal((60, 1))) + 0.1
+    clear = replay_of(np.concatenate([noise, 2 * noise], axis=1))
+    alike = replay_of(np.abs(rng.standard_normal((60, 5))))
+    regrets = oracle_regrets([clear, alike], seed=0)
+    assert regrets.shape == (100, 2) and (regrets[:, 0] == 0).all()
+    assert regrets[:, 1].mean() > 0.1 and (regrets >= 0).all()  # five equal candidates: only chance
+
+
+def replay_of(errors: np.ndarray) -> Replay:
+    names = tuple(map(str, range(errors.shape[1])))
+    return Replay(0, 0, (), {}, {}, np.zeros((0, errors.shape[1])), names, errors, 0.9)
 
 
 def test_candidates_without_a_prediction_get_no_say(x64):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxsci.racing.space import Configuration
 
@@ -33,6 +33,7 @@ class Outcome(NamedTuple):
     message: str = ""
 
 
+@runtime_checkable
 class Target(Protocol):
     """An algorithm to be tuned, with the instances it is tuned on."""
 

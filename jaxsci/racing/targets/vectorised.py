@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
+from jaxtyping import Array, Float, Integer, Key, PyTree, Shaped
 
 from jaxsci.racing.targets.protocol import Job, Outcome
 
@@ -44,13 +44,15 @@ def lanes(count: int, least: int = 8) -> int:
     return max(least, 1 << (count - 1).bit_length(), 1 << (jax.device_count() - 1).bit_length())
 
 
-def padded(values: Sequence[float] | np.ndarray, count: int, dtype: object = None) -> Shaped[np.ndarray, "count ..."]:
+def padded(
+    values: Sequence[bool | int | float] | np.ndarray, count: int, dtype: object = None
+) -> Shaped[np.ndarray, "count ..."]:
     """Lanes beyond the values repeat the first."""
     array = np.asarray(values, dtype)  # type: ignore[call-overload]
     return np.concatenate([array, np.repeat(array[:1], count - len(array), axis=0)])
 
 
-def keys(seeds: Int[np.ndarray, " count"]) -> Key[Array, " count"]:
+def keys(seeds: Integer[np.ndarray, " count"]) -> Key[Array, " count"]:
     """A key for each run that depends on its seed alone: common random numbers within a block."""
     return jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
 
