@@ -278,8 +278,8 @@ def _summary(
         f"changes and label counts {', '.join(map(str, config.labels))}; nothing sees a later label.",
         "running_error_* and regret: candidates refitted at 4, 8, ..., 128 labels, the guard told each value after it "
         "has predicted it, from the 16th job of a change to the next change.",
-        "*_half_oracle: the same regret of whoever knows which candidate is best on a random half of these jobs, on the "
-        "other half (median over splits of the worst, and mean): what chance alone does to it.",
+        "*_half_oracle: the same regret of whoever knows which candidate is best on a random half of these jobs, on "
+        "the other half (median over splits of the worst, and mean): what chance alone does to it.",
         *jobs.notes,
         *skipped,
     ]

@@ -53,8 +53,8 @@ class Replay(NamedTuple):
 
 
 def oracle_regrets(replays: Sequence[Replay], splits: int = 100, *, seed: int) -> Float[np.ndarray, "splits changes"]:
-    """What chance alone does to a regret: the candidate that is best on a random half of the very jobs, regretted on the
-    other half. No rule that must choose before it has seen can be expected to do better.
+    """What chance alone does to a regret: that of the candidate that is best on a random half of the very jobs, on the
+    other half.
     """
     rng = np.random.default_rng(seed)
 
