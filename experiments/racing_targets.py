@@ -141,8 +141,10 @@ class Detector(TargetConfig, kind="drift_detector"):
             train, test = collection, load_collection(data.test)
         else:
             train, test = racing_detector_target.halves(collection)
-        targets = (racing_detector_target.DetectorTarget(part, margin=self.margin) for part in (train, test))
-        return Tuned(racing_detector_target.detector_space(), *targets, racing_detector_target.DEFAULTS, "1 - F1")
+        racing, judging = (racing_detector_target.DetectorTarget(part, margin=self.margin) for part in (train, test))
+        return Tuned(
+            racing_detector_target.detector_space(), racing, judging, racing_detector_target.DEFAULTS, "1 - F1"
+        )
 
 
 @dataclass(frozen=True)

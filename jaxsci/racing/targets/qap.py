@@ -40,9 +40,9 @@ class QapInstance:
             return float(self.best_known)
         return max(mean_cost(self), 1.0)
 
-    def gap(self, cost: np.ndarray | float) -> np.ndarray:
+    def gap(self, cost: np.ndarray | int | float) -> np.ndarray:
         """Per cent above `reference`."""
-        return 100.0 * (np.asarray(cost, float) - self.reference) / self.reference
+        return np.asarray(100.0 * (np.asarray(cost, float) - self.reference) / self.reference)
 
 
 class QapStack(NamedTuple):
@@ -61,7 +61,7 @@ def cost(instance: QapInstance, permutation: Integer[np.ndarray, "... n"]) -> In
     """Exact, in 64-bit integers, for any number of permutations (counted from 0)."""
     p = np.asarray(permutation)
     moved = instance.distance[p[..., :, None], p[..., None, :]]
-    return np.sum(instance.flow * moved, axis=(-2, -1))
+    return np.asarray(np.sum(instance.flow * moved, axis=(-2, -1)))
 
 
 def mean_cost(instance: QapInstance) -> float:

@@ -35,15 +35,15 @@ class TspInstance:
             return float(self.optimum)
         return float(max(length(self, nearest_neighbour(self.distance)), 1))
 
-    def gap(self, cost: np.ndarray | float) -> np.ndarray:
+    def gap(self, cost: np.ndarray | int | float) -> np.ndarray:
         """Per cent above `reference`."""
-        return 100.0 * (np.asarray(cost, float) - self.reference) / self.reference
+        return np.asarray(100.0 * (np.asarray(cost, float) - self.reference) / self.reference)
 
 
 def length(instance: TspInstance, tour: Int[np.ndarray, "... n"]) -> Int[np.ndarray, "..."]:
     """Exact length of closed tours (cities counted from 0)."""
     tour = np.asarray(tour)
-    return instance.distance[tour, np.roll(tour, -1, axis=-1)].sum(-1)
+    return np.asarray(instance.distance[tour, np.roll(tour, -1, axis=-1)].sum(-1))
 
 
 def nearest_neighbour(distance: Int[np.ndarray, "n n"], start: int = 0) -> Int[np.ndarray, " n"]:
