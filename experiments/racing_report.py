@@ -11,7 +11,7 @@ from jaxsci.core.report import Report
 from jaxsci.core.rundir import Run
 from jaxsci.racing.importance import Ablation, coordinates
 from jaxsci.racing.sampling import is_labels
-from jaxsci.racing.space import Space
+from jaxsci.racing.space import Categorical, Space
 from jaxsci.racing.surrogate import observed
 from jaxsci.racing.tuning import Tuning
 
@@ -150,10 +150,9 @@ def draw_marginals(space: Space, tuning: Tuning) -> Figure:
         if best >= 0:
             axis.axvline(best, color=ORANGE, linewidth=1)
         places = np.linspace(0, 1, 3)
-        if is_labels(parameter):
-            values = parameter.values  # type: ignore[attr-defined]
-            places = (np.arange(len(values)) + 0.5) / len(values)
-            labels = values
+        if isinstance(parameter, Categorical):  # ordered or not, a label is the middle of its cell
+            labels = parameter.values
+            places = (np.arange(len(labels)) + 0.5) / len(labels)
         else:
             labels = [_tick(space, parameter.name, i, place, tuning) for place in places]
         axis.set_xticks(places, labels, fontsize=8)

@@ -143,7 +143,7 @@ def tune(
             break
         fresh, elites = _candidates(space, options, ledger, plan, elites, given, seed)
         if not fresh:
-            ended = f"the space is exhausted after {len(ledger.configurations)} configurations"
+            ended = f"nothing new is left about the elites after {len(ledger.configurations)} configurations"
             break
         outcome = _raced(space, options, ledger, plan, elites, fresh, seed)
         found.append(Race(f"iteration {iteration}", tuple(c.number for c in fresh), outcome))
