@@ -29,7 +29,16 @@ TINY = {
     "workflow_active": ["seeds=1", "requests=4", "others=[]", "learner.members=2", "learner.steps=20"],
     "workflow_transfer": ["seeds=1", "learner.members=2", "learner.steps=20"],
     "workflow_watch": WORKFLOW,
-    "benchmarks/testbed": ["runs=3", "timed=2", "learner.members=2", "learner.steps=20"],
+    "benchmarks/testbed": [
+        "runs=3",
+        "timed=2",
+        "learner.members=2",
+        "learner.steps=20",
+        "calibration.runs=2",
+        "calibration.starts=2",
+        "calibration.sweeps=1",
+        "calibration.candidates=2",
+    ],
     "assimilation": [
         "networks=2",
         "modes=8",
