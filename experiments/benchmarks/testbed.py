@@ -19,7 +19,6 @@ from jaxsci.core.summary import Reference, Summary
 from jaxsci.workflows.committee import CommitteeConfig
 from jaxsci.workflows.effects import FEATURES, Effect, effects
 from jaxsci.workflows.job_model import job_model, pool_of
-from jaxsci.workflows.learner import joined
 from jaxsci.workflows.metrics import roc_auc
 from jaxsci.workflows.requests import request_for
 from jaxsci.workflows.simulated import SimulatedTestbed
@@ -28,7 +27,7 @@ from jaxsci.workflows.splits import split_by_run
 from jaxsci.workflows.testbed import Anomaly, TestbedConfig
 from jaxsci.workflows.testbed_calibration import CONSTANTS, CalibrationConfig, calibrated
 from jaxsci.workflows.transfer import fit_on_sources, transferred_scores
-from jaxsci.workflows.workflow import Workflow
+from jaxsci.workflows.workflow import Workflow, joined
 
 
 @dataclass(frozen=True, kw_only=True)

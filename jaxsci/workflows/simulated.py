@@ -24,12 +24,20 @@ class SimulatedTestbed:
 
     `config` is a pool, by default that of `like` with constants fitted to another workflow (`testbed_calibration` fits
     them to this one). Where a request leaves open how many workers are degraded, as many are as were in the recorded
-    runs of its class, evenly over their quantiles. Telemetry that is not simulated is that of a random normal run.
+    runs of its class, evenly over their quantiles. `classes` are what may be asked for, by default the recorded ones.
+    Telemetry that is not simulated is that of a random normal run.
     """
 
     unit = UNIT
 
-    def __init__(self, like: Workflow, *, n_runs: int, config: TestbedConfig | None = None):
+    def __init__(
+        self,
+        like: Workflow,
+        *,
+        n_runs: int,
+        config: TestbedConfig | None = None,
+        classes: Sequence[str] | None = None,
+    ):
         self._normal = np.flatnonzero(like.run_class() == 0)
         if len(self._normal) == 0:
             raise DataError(f"workflow {like.name}: expected normal runs to calibrate the simulator, found none")
@@ -38,9 +46,10 @@ class SimulatedTestbed:
         self._degraded = degraded_counts(like, self._config.workers)
         self._model = job_model(like, self._normal)
         self._mean = dict(mean_seconds(like))
+        self._classes = tuple(classes or self._mean)
 
     def requests(self) -> Sequence[ExperimentRequest]:
-        return [request_for(self._like.name, name, n_runs=self._n_runs) for name in self._mean]
+        return [request_for(self._like.name, name, n_runs=self._n_runs) for name in self._classes]
 
     def cost(self, request: ExperimentRequest) -> float:
         return self._mean.get(request.group, max(self._mean.values())) * request.n_runs

@@ -11,7 +11,7 @@ from jaxsci.workflows.external import ExternalTestbed
 from jaxsci.workflows.flowbench import load_workflow
 from jaxsci.workflows.flowbench_csv import load_graph
 from jaxsci.workflows.job_model import degraded_counts, job_model, pool_of
-from jaxsci.workflows.learner import WorkerLearner, joined
+from jaxsci.workflows.learner import WorkerLearner
 from jaxsci.workflows.replay import TraceReplay
 from jaxsci.workflows.requests import ExperimentRequest, request_for
 from jaxsci.workflows.simulated import SimulatedTestbed
@@ -20,6 +20,7 @@ from jaxsci.workflows.splits import split_by_run
 from jaxsci.workflows.testbed import Anomaly, JobModel, TestbedConfig, loss_factor
 from jaxsci.workflows.testbed_calibration import CalibrationConfig, calibrated, simulated_effects
 from jaxsci.workflows.watch import Folder
+from jaxsci.workflows.workflow import joined
 
 KEY = jax.random.key(0)
 POOL = TestbedConfig(workers=6, noise=0.0)
