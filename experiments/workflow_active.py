@@ -223,8 +223,8 @@ def _need(course: Course, unit: str) -> float:
 def remarks(config: Config, metrics: Mapping[str, float]) -> tuple[str, ...]:
     ours = label(config.strategy)
     reaching = (
-        f"Reaching the target means: the test AUC after a fit is at least {config.reach:g} of that with the whole pool. "
-        f"{100 * metrics[f'reached_share_{ours}']:.0f} % of the campaigns of {ours} did"
+        f"Reaching the target means: the test AUC after a fit is at least {config.reach:g} of that with the whole "
+        f"pool. {100 * metrics[f'reached_share_{ours}']:.0f} % of the campaigns of {ours} did"
     )
     disjoint = "Test runs are disjoint from all that requests can bring; scaling is fitted to the answers alone."
     if "seconds_saved_fraction" not in metrics:

@@ -64,7 +64,7 @@ def test_a_campaign_on_an_external_testbed_and_its_continuation(tmp_path):
     assert len(bed.asked) == 4
     assert all(entry["number_of_runs"] == 2 for entry in bed.asked)
     assert all(len(entry["number_of_anomaly_workers"]) == (entry["type"] != "normal") for entry in bed.asked)
-    metrics = read_summary(tmp_path / "run").metrics
+    metrics = read_summary(tmp_path / "run" / "summary.json").metrics
     assert metrics["auc_last_committee_per_second"] > 0.6  # eight labelled runs; chance is 0.5
     assert "seconds_saved_fraction" not in metrics  # nothing to compare with
     # Every answer is in the ledger: the same campaign is complete without the testbed, and one request more is refused.
@@ -85,8 +85,14 @@ def test_a_watch_scores_whole_files_and_goes_on_past_broken_ones(tmp_path):
     (arrivals / "a.csv").write_text(text)
     (arrivals / "broken.csv").write_text("nonsense")
     (arrivals / "half.csv").write_text(text[: len(text) // 2])
-    finish = threading.Timer(0.5, lambda: (arrivals / "half.csv").write_text(text))
-    finish.start()
+
+    def finish():
+        while not (tmp_path / "run" / "alarms.jsonl").exists():  # the first look is over
+            time.sleep(0.01)
+        (arrivals / "half.csv").write_text(text)
+
+    writer = threading.Thread(target=finish, daemon=True)
+    writer.start()
     arguments = [
         "experiment=workflow_watch",
         f"path={arrivals}",
@@ -98,8 +104,8 @@ def test_a_watch_scores_whole_files_and_goes_on_past_broken_ones(tmp_path):
         f"hydra.run.dir={tmp_path / 'run'}",
     ]
     assert main(arguments) == 0
-    finish.join()
-    metrics = read_summary(tmp_path / "run").metrics
+    writer.join(timeout=5)
+    metrics = read_summary(tmp_path / "run" / "summary.json").metrics
     assert metrics["runs"] == 2 and metrics["unreadable_files"] == 1
     lines = [json.loads(line) for line in (tmp_path / "run" / "alarms.jsonl").read_text().splitlines()]
     assert [line["file"] for line in lines if "unreadable" in line] == ["broken.csv"]
