@@ -88,6 +88,30 @@ def standardise(columns: Float[Array, "runs nodes features"], facts: Facts) -> F
     return jnp.clip(c, -LIMIT, LIMIT)
 
 
+def worker_loss(
+    model: Detector,
+    own: Facts,
+    runs: Runs,
+    labels: Int[Array, "runs nodes"],
+    dag: Dag,
+    rows: Int[Array, "batch"] | Int[np.ndarray, "batch"],
+    config: SupervisedConfig,
+    *,
+    key: PRNGKeyArray | None,
+) -> Float[Array, ""]:
+    """Cross-entropy of the jobs on workers of the runs `rows`, by themselves and as their workers. Without a `key` no
+    dropout acts."""
+    chosen = runs.take(rows)
+    job, worker = model(standardise(chosen.columns, own), chosen, dag, key=key)
+    truth = jax.nn.one_hot(labels[rows].T, len(model.bias))
+    weight = chosen.on_worker.T
+
+    def cross_entropy(logits):
+        return -(weight * (truth * jax.nn.log_softmax(logits)).sum(-1)).sum() / weight.sum()
+
+    return config.job_weight * cross_entropy(job) + (1 - config.job_weight) * cross_entropy(worker)
+
+
 def fit_detectors(
     runs: Runs,
     y: Int[np.ndarray, "runs nodes"],
@@ -109,15 +133,7 @@ def fit_detectors(
 
     def loss(model, known, rows, key):
         own, (runs, labels, dag) = known
-        chosen = runs.take(rows)
-        job, worker = model(standardise(chosen.columns, own), chosen, dag, key=key)
-        truth = jax.nn.one_hot(labels[rows].T, classes)
-        weight = chosen.on_worker.T
-
-        def cross_entropy(logits):
-            return -(weight * (truth * jax.nn.log_softmax(logits)).sum(-1)).sum() / weight.sum()
-
-        return config.job_weight * cross_entropy(job) + (1 - config.job_weight) * cross_entropy(worker)
+        return worker_loss(model, own, runs, labels, dag, rows, config, key=key)
 
     data = (runs, labels, dag)
     return train(

@@ -293,11 +293,13 @@ TINY = {
     ],
     "nas_oracle": ["seeds=2", "steps=2", "temperatures=[0.0]", "draws=20", "relaxations=[1.0]"],
     "benchmarks/bayesnas_speed": ["members=2", "steps=2", "rounds=5", "space.width=8", "torch=false"],
+    "benchmarks/workflow_epoch": ["rounds=1", "detector.encoder.width=8"],
     "benchmarks/transformer_vs_torch": ["steps=1", "rounds=2", "torch_compile=false", "model.layers=1"],
 }
 
 # Experiments that need a peer which the tests do not install.
 NEEDS = {
+    "benchmarks/workflow_epoch": "torch",
     "benchmarks/transformer_vs_torch": "torch",
     "benchmarks/stabilized_ode": "torchdiffeq",
     "benchmarks/changepoint_speed": "bayesian_changepoint_detection",
