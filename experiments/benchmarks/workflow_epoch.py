@@ -97,8 +97,8 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         metrics[f"first_loss_difference_{form}"] = gaps[form]
     references = {"epoch_ratio_dense": Reference(1.5, f"goal, PyTorch {torch.__version__} in the same run", "higher")}
     notes = (
-        f"{len(known)} training runs of {len(workflow.nodes)} jobs, batches of {config.detector.learning.batch}; medians "
-        f"of {config.rounds} rounds, in which all take turns.",
+        f"{len(known)} training runs of {len(workflow.nodes)} jobs, batches of {config.detector.learning.batch}; "
+        f"medians of {config.rounds} rounds, in which all take turns.",
         f"PyTorch runs eagerly on {torch.get_num_threads()} threads.",
         f"First loss on the same batch and parameters, without dropout: {ours:.6f}.",
     )

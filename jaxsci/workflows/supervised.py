@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.core.config import between, positive
 from jaxsci.workflows.batch import Runs
 from jaxsci.workflows.encoder import Encoder, EncoderConfig, Place, place
 from jaxsci.workflows.features import LIMIT, Scaling
 from jaxsci.workflows.graph import Dag
-from jaxsci.workflows.learning import LearningConfig, train
+from jaxsci.workflows.learning import AfterEpoch, LearningConfig, train
 
 SUBMIT_SITE_LOGIT = 20.0  # jobs at the submit site run on no worker that could be degraded
 
@@ -122,7 +123,8 @@ def fit_detectors(
     config: SupervisedConfig,
     *,
     key: PRNGKeyArray,
-    after_epoch=None,
+    after_epoch: AfterEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Detector:
     """One detector per member; `facts` and `train_rows` have the leading member axis."""
     nodes, features = runs.columns.shape[1:]
@@ -146,6 +148,7 @@ def fit_detectors(
         key=for_training,
         data=data,
         after_epoch=after_epoch,
+        checkpoints=checkpoints,
     )
 
 
