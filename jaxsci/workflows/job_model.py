@@ -1,5 +1,7 @@
 """What recorded runs say about the jobs and the pool that a simulation of them needs."""
 
+from itertools import zip_longest
+
 import numpy as np
 from jaxtyping import Int
 
@@ -53,13 +55,22 @@ def _median(workflow: Workflow, name: str, runs: Int[np.ndarray, "some"]) -> np.
     return np.median(np.nan_to_num(workflow.feature(name)[runs].astype(np.float64)), axis=0)
 
 
-def pool_of(workflow: Workflow) -> TestbedConfig:
-    """Workers that had jobs in at least a tenth of the runs, and the physical machines they are on."""
+def pool_hosts(workflow: Workflow) -> list[int]:
+    """Hosts that had jobs in at least a tenth of the runs, taken in turn from each physical machine: host i is on
+    machine i modulo their number, as the simulation has it, for as long as every machine has one left."""
     on, host = workflow.on_worker(), workflow.host
-    seen = np.array([(on & (host == h)).any(axis=1).mean() for h in range(len(workflow.hosts))])
-    names = [name for name, share in zip(workflow.hosts, seen, strict=True) if share >= CONTAINERS_SEEN]
-    machines = {name.split("-container-")[0] for name in names if "-container-" in name}
-    return TestbedConfig(workers=max(len(names), 1), machines=max(len(machines), 1))
+    machines: dict[str, list[int]] = {}
+    for h, name in enumerate(workflow.hosts):
+        if (on & (host == h)).any(axis=1).mean() >= CONTAINERS_SEEN:
+            machines.setdefault(name.split("-container-")[0] if "-container-" in name else "", []).append(h)
+    return [h for several in zip_longest(*machines.values()) for h in several if h is not None]
+
+
+def pool_of(workflow: Workflow) -> TestbedConfig:
+    """The workers of the runs and the physical machines they are on."""
+    hosts = pool_hosts(workflow)
+    machines = {workflow.hosts[h].split("-container-")[0] for h in hosts if "-container-" in workflow.hosts[h]}
+    return TestbedConfig(workers=max(len(hosts), 1), machines=max(len(machines), 1))
 
 
 def degraded_counts(workflow: Workflow, workers: int) -> dict[str, Int[np.ndarray, "runs"]]:

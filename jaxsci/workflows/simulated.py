@@ -10,7 +10,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from jaxsci.active import Answer
 from jaxsci.core.errors import DataError
-from jaxsci.workflows.job_model import LEAST_SECONDS, degraded_counts, job_model, pool_of
+from jaxsci.workflows.job_model import LEAST_SECONDS, degraded_counts, job_model, pool_hosts, pool_of
 from jaxsci.workflows.requests import UNIT, ExperimentRequest, mean_seconds, request_for
 from jaxsci.workflows.simulation import simulate
 from jaxsci.workflows.testbed import Anomaly, JobModel, TestbedConfig, Trace
@@ -92,7 +92,7 @@ def as_workflow(
     classes = like.classes if group in like.classes else (*like.classes, group)
     x = like.x[np.array(templates)].copy()
     submit_site = int(like.host[~like.on_worker()][0]) if (~like.on_worker()).any() else 0
-    workers = sorted(set(like.host[like.on_worker()].tolist()))
+    workers = np.array(pool_hosts(like))
     host = np.full(x.shape[:2], submit_site)
     y = np.zeros(x.shape[:2], np.int64)
     kind, _, level = group.partition("_")
@@ -100,7 +100,7 @@ def as_workflow(
     spared = max(kept, 0.1 / config.cores) ** (1.0 - config.crowding)
     for r, trace in enumerate(traces):
         on = trace.worker >= 0
-        host[r, on] = np.array(workers)[trace.worker[on] % len(workers)]
+        host[r, on] = workers[trace.worker[on] % len(workers)]
         bad = np.isin(trace.worker, trace.degraded) & on
         y[r, bad] = classes.index(group)
         _write(x[r], like, trace, model, np.where(bad, spared**model.demand, 1.0))

@@ -10,7 +10,7 @@ from jaxsci.workflows.committee import CommitteeConfig
 from jaxsci.workflows.external import ExternalTestbed
 from jaxsci.workflows.flowbench import load_workflow
 from jaxsci.workflows.flowbench_csv import load_graph
-from jaxsci.workflows.job_model import degraded_counts, job_model, pool_of
+from jaxsci.workflows.job_model import degraded_counts, job_model, pool_hosts, pool_of
 from jaxsci.workflows.learner import WorkerLearner
 from jaxsci.workflows.replay import TraceReplay
 from jaxsci.workflows.requests import ExperimentRequest, request_for
@@ -125,6 +125,8 @@ def test_a_journal_is_shared_on_a_machine_and_not_beyond():
 def test_pool_and_degraded_workers_are_those_of_the_runs(workflow):
     pool = pool_of(workflow)
     assert (pool.workers, pool.machines) == (16, 2)  # hosts with jobs in a tenth of the runs
+    machines = [workflow.hosts[h].split("-container-")[0] for h in pool_hosts(workflow)]
+    assert machines[:14] == [machines[0], machines[1]] * 7 and machines[0] != machines[1]  # 7 and 9 hosts
     counts = degraded_counts(workflow, 16)
     assert (counts["normal"] == 0).all() and (counts["hdd_5"] > 0).all() and counts["hdd_5"].max() <= 16
 
