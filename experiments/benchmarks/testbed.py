@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import jax
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from experiments.settings import Settings
 from experiments.workflow_data import DataConfig
@@ -161,14 +162,20 @@ def report(run: Run, name: str, config: Config, recorded, simulated, rows) -> Re
 def effect_figure(rows, recorded, simulated) -> Figure:
     figure, axes = new_figure(1, 2, (11, 4.6))
     left, right = axes[0]
-    for whose, colour in (("anomalous", ORANGE), ("beside", BLUE)):
+    both = (("anomalous", "on degraded workers", ORANGE), ("beside", "normal-labelled, same runs", BLUE))
+    for whose, label, colour in both:
         pairs = [(truth, ours) for _, _, w, truth, ours, _ in rows if w == whose]
-        left.scatter(*zip(*pairs, strict=True), color=colour, label=f"{whose} jobs")
+        left.scatter(*zip(*pairs, strict=True), color=colour, label=label)
     highest = max(max(r[3], r[4]) for r in rows) * 1.2
     line = np.array([0.6, highest])
     left.plot(line, line, color=GREY, linestyle=":", label="equal")
     left.fill_between(line, line * 0.65, line * 1.35, color=GREY, alpha=0.15, label="within 35 %")
-    left.set(xscale="log", yscale="log", xlabel="recorded ratio", ylabel="simulated ratio")
+    left.set(xscale="log", yscale="log", xlabel="recorded: times longer", ylabel="simulated: times longer")
+    marks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50) if tick < highest]
+    for axis in (left.xaxis, left.yaxis):
+        axis.set_major_locator(FixedLocator(marks))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(NullLocator())
     left.legend()
     names = list(recorded)
     place = np.arange(len(names))

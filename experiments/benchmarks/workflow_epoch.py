@@ -58,21 +58,27 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     first = known[: min(config.detector.learning.batch, len(known))]
     ours = float(first_loss(fresh, facts, runs, jnp.asarray(workflow.labels()), graph, first, config.detector))
     gaps = {form: abs(peer.loss(torch.from_numpy(first), dropout=False).item() - ours) for form, peer in peers.items()}
-    seconds: dict[str, list[float]] = {"jaxsci": [], **{form: [] for form in forms}}
-    begin = time.perf_counter()
+    seconds: dict[str, list[float]] = {name: [] for name in ("jaxsci", *forms)}
+    processor: dict[str, list[float]] = {name: [] for name in ("jaxsci", *forms)}
+
+    def took(name: str, since: tuple[float, float]) -> None:
+        seconds[name].append(time.perf_counter() - since[0])
+        processor[name].append(time.process_time() - since[1])
+
+    begin = time.perf_counter(), time.process_time()
     with progress(config.rounds + 1, "rounds") as bar:
 
         def after_epoch(epoch: int, losses: jax.Array) -> bool:
             nonlocal begin
             jax.block_until_ready(losses)
-            seconds["jaxsci"].append(time.perf_counter() - begin)
+            took("jaxsci", begin)
             for form, peer in peers.items():
-                begin = time.perf_counter()
+                start = time.perf_counter(), time.process_time()
                 peer.epoch(known)
-                seconds[form].append(time.perf_counter() - begin)
+                took(form, start)
             bar.update(1, seconds=seconds["jaxsci"][-1], dense=seconds["dense"][-1])
             run.log({f"seconds_{name}": values[-1] for name, values in seconds.items()}, epoch)
-            begin = time.perf_counter()
+            begin = time.perf_counter(), time.process_time()
             return False
 
         stacked = jax.tree.map(lambda leaf: leaf[None], facts)
@@ -94,12 +100,15 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         ratios = [b / a for a, b in zip(counted["jaxsci"], counted[form], strict=True)]
         metrics[f"epoch_ratio_{form}"] = statistics.median(ratios)
         metrics[f"epoch_ratio_{form}_least"], metrics[f"epoch_ratio_{form}_most"] = min(ratios), max(ratios)
+        spent = zip(processor["jaxsci"][1:], processor[form][1:], strict=True)
+        metrics[f"processor_ratio_{form}"] = statistics.median(b / a for a, b in spent)
         metrics[f"first_loss_difference_{form}"] = gaps[form]
     references = {"epoch_ratio_dense": Reference(1.5, f"goal, PyTorch {torch.__version__} in the same run", "higher")}
     notes = (
         f"{len(known)} training runs of {len(workflow.nodes)} jobs, batches of {config.detector.learning.batch}; "
         f"medians of {config.rounds} rounds, in which all take turns.",
-        f"PyTorch runs eagerly on {torch.get_num_threads()} threads.",
+        f"PyTorch runs eagerly on {torch.get_num_threads()} threads. processor_ratio counts the processor time of all "
+        "threads, which does not depend on what else the machine does.",
         f"First loss on the same batch and parameters, without dropout: {ours:.6f}.",
     )
     page = Report(
