@@ -6,6 +6,7 @@ import pytest
 
 from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.workflows.batch import runs_of
+from jaxsci.workflows.committee import LEAST_ROWS, CommitteeConfig, committee_probabilities, fit_committee
 from jaxsci.workflows.encoder import Encoder, EncoderConfig, place
 from jaxsci.workflows.features import fit_scaling
 from jaxsci.workflows.flowbench import load_workflow
@@ -15,6 +16,7 @@ from jaxsci.workflows.pooling import groups
 from jaxsci.workflows.pseudo import Factors, PseudoConfig, degrade, pseudo_anomalies
 from jaxsci.workflows.selfsupervised import contrast
 from jaxsci.workflows.supervised import SupervisedConfig, facts_of, fit_detectors, standardise
+from jaxsci.workflows.worker_features import WIDTH
 
 KEY = jax.random.key(0)
 
@@ -115,3 +117,12 @@ def test_a_stopped_training_goes_on_to_the_same_network(workflow, runs, tmp_path
     assert seen == [2]
     for ours, theirs in zip(jax.tree.leaves(whole), jax.tree.leaves(continued), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_committee_gives_every_worker_the_same_weight_however_the_table_is_padded():
+    count = LEAST_ROWS + 76  # padded to twice as many as fit
+    x, y = np.zeros((count, WIDTH), np.float32), np.arange(count) >= count // 2
+    config = CommitteeConfig(members=8, width=4, steps=200)
+    committee = fit_committee(x, y.astype(int), np.arange(count), 2, config, key=KEY)
+    p = committee_probabilities(committee, x)[..., 1].mean()
+    assert abs(p - 0.5) < 0.02  # eight bootstraps of 1100 coins: 0.005; the first rows twice would give 0.46
