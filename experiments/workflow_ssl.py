@@ -13,9 +13,8 @@ import numpy as np
 from experiments.settings import Settings
 from experiments.workflow_data import PUBLISHED_TABLE, PUBLISHED_TWO_VIEW, PUBLISHED_UNLABELLED, DataConfig, evaluate
 from experiments.workflow_figures import attribution, bars, roc_curves
+from experiments.workflow_training import training
 from jaxsci.core.config import positive
-from jaxsci.core.interrupt import Interrupt
-from jaxsci.core.progress import progress
 from jaxsci.core.report import Report
 from jaxsci.core.rundir import Run
 from jaxsci.core.summary import Reference, Summary
@@ -31,6 +30,7 @@ from jaxsci.workflows.splits import split_by_run, split_by_time
 from jaxsci.workflows.supervised import facts_of
 from jaxsci.workflows.workflow import Workflow
 
+MAIN = "two views"
 Split = tuple[np.ndarray, np.ndarray]
 
 
@@ -87,7 +87,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         for term in ("generative", "contrastive", "discriminative"):
             less = replace(config, detector=replace(config.detector, **{term: 0.0}))
             if sum(getattr(less.detector, t) for t in ("generative", "contrastive", "discriminative")) > 0:
-                others, _, _ = fit(workflow, splits[: config.seeds], less, run=None, label=f"without {term}")
+                others, _, _ = fit(workflow, splits[: config.seeds], less, run=run, label=f"without {term}")
                 without, _ = results(others, workflow, runs, graph, splits[: config.seeds])
                 parts[f"trained without the {term} term"] = interval([one["auc_node"] for one in without])
         seconds["ablation"] = time.perf_counter() - begin
@@ -100,9 +100,9 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
 
 
 def fit(
-    workflow: Workflow, splits: Sequence[Split], config: Detection, *, run: Run | None, label: str = "two views"
+    workflow: Workflow, splits: Sequence[Split], config: Detection, *, run: Run, label: str = MAIN
 ) -> tuple[list[Scorer], Runs, Dag]:
-    """One scorer a split, all trained in one program."""
+    """One scorer a split, all trained in one program, which an interrupted run continues."""
     runs, graph = runs_of(workflow), dag(len(workflow.nodes), workflow.edges)
     columns, on_worker = np.asarray(runs.columns), np.asarray(runs.on_worker)
     own = []
@@ -112,18 +112,17 @@ def fit(
     stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *own)
     rows = jnp.stack([known for known, _ in splits])
     epochs = config.detector.learning.epochs_for(len(workflow.nodes))
-    with Interrupt() as interrupt, progress(epochs, label) as bar:
-
-        def after_epoch(epoch, losses):
-            bar.update(1, loss=float(losses.mean()))
-            if run is not None:
-                run.log({"loss": losses.mean()}, epoch)
-            return interrupt.requested()
-
-        key = jax.random.key(config.seed)
-        models = fit_two_view(runs, graph, stacked, rows, config.detector, key=key, after_epoch=after_epoch)
-        if interrupt.requested():
-            raise KeyboardInterrupt
+    with training(run, epochs, label, log=label == MAIN) as (after_epoch, checkpoints):
+        models = fit_two_view(
+            runs,
+            graph,
+            stacked,
+            rows,
+            config.detector,
+            key=jax.random.key(config.seed),
+            after_epoch=after_epoch,
+            checkpoints=checkpoints,
+        )
     kind = job_kinds(workflow.job_type, workflow.transformation)
     scorers = []
     for member, (known, _) in enumerate(splits):

@@ -13,9 +13,9 @@ from experiments.settings import Settings
 from experiments.workflow_data import DataConfig, evaluate
 from experiments.workflow_figures import bars, reliability, roc_curves
 from experiments.workflow_ssl import Split, averaged
+from experiments.workflow_training import training
 from experiments.workflow_trees import tree_scores
 from jaxsci.core.config import positive
-from jaxsci.core.interrupt import Interrupt
 from jaxsci.core.progress import progress
 from jaxsci.core.report import Report
 from jaxsci.core.rundir import Run
@@ -111,14 +111,7 @@ def ensemble_probabilities(workflow: Workflow, splits: Sequence[Split], config: 
     facts = jax.tree.map(lambda *parts: jnp.repeat(jnp.stack(parts), members, axis=0), *own)
     rows = jnp.repeat(jnp.stack(fitted), members, axis=0)
     epochs = config.detector.learning.epochs_for(len(workflow.nodes))
-    with Interrupt() as interrupt, progress(epochs, "detectors") as bar:
-
-        def after_epoch(epoch, losses):
-            bar.update(1, loss=float(losses.mean()))
-            run.log({"loss": losses.mean()}, epoch)
-            return interrupt.requested()
-
-        key = jax.random.key(config.seed)
+    with training(run, epochs, "detectors") as (after_epoch, checkpoints):
         models = fit_detectors(
             runs,
             workflow.labels(),
@@ -127,11 +120,10 @@ def ensemble_probabilities(workflow: Workflow, splits: Sequence[Split], config: 
             facts,
             rows,
             config.detector,
-            key=key,
+            key=jax.random.key(config.seed),
             after_epoch=after_epoch,
+            checkpoints=checkpoints,
         )
-        if interrupt.requested():
-            raise KeyboardInterrupt
     found = np.clip(np.asarray(probabilities(models, facts, runs, graph), np.float64), 1e-12, 1.0)
     return [found[s * members : (s + 1) * members] for s in range(len(splits))]
 

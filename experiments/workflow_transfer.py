@@ -18,10 +18,9 @@ from jaxsci.core.summary import Reference, Summary
 from jaxsci.workflows.baselines import z_worker_scores
 from jaxsci.workflows.committee import CommitteeConfig
 from jaxsci.workflows.flowbench import load_workflow
-from jaxsci.workflows.learner import joined
 from jaxsci.workflows.simulated import SimulatedTestbed
 from jaxsci.workflows.transfer import fit_on_sources, transferred_scores
-from jaxsci.workflows.workflow import Workflow
+from jaxsci.workflows.workflow import Workflow, joined
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,7 +126,7 @@ def _next(
     if not requests:
         return None
     prospects: Sequence[Prospect] = [Prospect(None)] * len(requests)
-    if strategy.needs_prospects:
+    if strategy.needs_prospects and data:  # a learner that knows nothing expects nothing
         prospects = learner.prospects(model, tuple(data), requests)
     costs = [oracle.cost(request) for request in requests]
     situation = Situation(requests, prospects, costs, ledger.counts())

@@ -78,9 +78,11 @@ def fit_committee(
     """A committee fitted to workers `x` of classes `y`, bootstrapped over `run`."""
     for_init, for_bags, for_steps = jax.random.split(key, 3)
     committee = initial_committee(config, classes, key=for_init)
-    bags = np.stack([_bag(run, k) for k in jax.random.split(for_bags, config.members)])
     padded = padded_rows(len(x))
-    bags = np.stack([np.resize(bag, padded) for bag in bags])  # repeats the bag until the table is full
+    bags, sizes = np.zeros((config.members, padded), np.int64), np.zeros(config.members, np.int64)
+    for member, k in enumerate(jax.random.split(for_bags, config.members)):
+        bag = _bag(run, k)
+        bags[member, : len(bag)], sizes[member] = bag, len(bag)
     table, labels = np.zeros((padded, x.shape[1]), np.float32), np.zeros(padded, np.int64)
     table[: len(x)], labels[: len(x)] = x, y
     centre, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-3)
@@ -91,22 +93,25 @@ def fit_committee(
         (jnp.tile(jnp.asarray(centre), (members, 1)), jnp.tile(jnp.asarray(scale), (members, 1))),
     )
     keys = jax.random.split(for_steps, members)
-    return _fit(committee, jnp.asarray(table), jnp.asarray(labels), jnp.asarray(bags), keys, config)
+    arrays = (jnp.asarray(table), jnp.asarray(labels), jnp.asarray(bags), jnp.asarray(sizes))
+    return _fit(committee, *arrays, keys, config)
 
 
 @eqx.filter_jit
-def _fit(committee, table, labels, bags, keys, config: CommitteeConfig):
+def _fit(committee, table, labels, bags, sizes, keys, config: CommitteeConfig):
+    """Only the first `sizes` entries of each bag count: what is padded is never drawn."""
+
     optimizer = optax.adamw(
         optax.cosine_decay_schedule(config.learning_rate, config.steps), weight_decay=config.weight_decay
     )
 
-    def fit(member, bag, key):
+    def fit(member, bag, size, key):
         def loss(member, rows):
             return optax.softmax_cross_entropy_with_integer_labels(member(table[rows]), labels[rows]).mean()
 
         def step(carry, number):
             member, moments = carry
-            rows = bag[jax.random.randint(jax.random.fold_in(key, number), (config.batch,), 0, len(bag))]
+            rows = bag[jax.random.randint(jax.random.fold_in(key, number), (config.batch,), 0, size)]
             gradient = jax.grad(loss)(member, rows)
             fixed = lambda g: eqx.tree_at(  # noqa: E731
                 lambda m: (m.centre, m.scale), g, (jnp.zeros_like(g.centre), jnp.zeros_like(g.scale))
@@ -117,7 +122,7 @@ def _fit(committee, table, labels, bags, keys, config: CommitteeConfig):
         (member, _), _ = jax.lax.scan(step, (member, optimizer.init(member)), jnp.arange(config.steps))
         return member
 
-    return jax.vmap(fit)(committee, bags, keys)
+    return jax.vmap(fit)(committee, bags, sizes, keys)
 
 
 @eqx.filter_jit
@@ -141,8 +146,10 @@ def padded_rows(rows: int) -> int:
 
 
 def _bag(run: Int[np.ndarray, "n"], key: PRNGKeyArray) -> Int[np.ndarray, "rows"]:
-    """Rows of as many runs as there are, drawn with replacement, shuffled and cut or repeated to n rows."""
+    """Rows of as many runs as there are, drawn with replacement; shuffled, and cut to n rows where they are more."""
     names, number = np.unique(run, return_inverse=True)
-    drawn = np.asarray(jax.random.randint(key, (len(names),), 0, len(names)))
+    for_runs, for_order = jax.random.split(key)
+    drawn = np.asarray(jax.random.randint(for_runs, (len(names),), 0, len(names)))
     times = np.bincount(drawn, minlength=len(names))
-    return np.resize(np.repeat(np.arange(len(run)), times[number]), len(run))
+    rows = np.repeat(np.arange(len(run)), times[number])
+    return rows[np.asarray(jax.random.permutation(for_order, len(rows)))][: len(run)]

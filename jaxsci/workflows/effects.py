@@ -1,8 +1,12 @@
 """What an anomaly does, in numbers: how many times longer, on degraded workers and beside them, than in normal runs.
 
 ratio = exp(median log((x + 0.5) / (median over normal runs of the same job + 0.5)))     over jobs on workers
+
+Where a machine's disk makes some jobs wait and others not, half of each, a median jumps from one kind to the other with
+a single job. A trimmed mean in its place, as `middle`, is what a calibration can follow.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +18,7 @@ FEATURES = ("runtime", "stage_in_delay")
 
 @dataclass(frozen=True)
 class Effect:
-    """Ratios by feature on anomalous and on normal-labelled jobs of the class's runs; median makespan in seconds."""
+    """Ratios by feature on anomalous and on normal-labelled jobs of the class's runs; makespan in seconds, median."""
 
     anomalous: dict[str, float]
     beside: dict[str, float]
@@ -27,7 +31,9 @@ def makespans(workflow: Workflow) -> np.ndarray:
     return (np.nanmax(ends, axis=1) - np.nanmin(ready, axis=1)).astype(np.float64)
 
 
-def effects(workflow: Workflow, normal: Workflow | None = None) -> dict[str, Effect]:
+def effects(
+    workflow: Workflow, normal: Workflow | None = None, *, middle: Callable[[np.ndarray], np.floating] = np.median
+) -> dict[str, Effect]:
     """By class. `normal` gives the runs to compare with, by default the workflow's own without anomalies."""
     kind = workflow.run_class()
     base = normal if normal is not None else workflow.take(np.flatnonzero(kind == 0))
@@ -39,13 +45,13 @@ def effects(workflow: Workflow, normal: Workflow | None = None) -> dict[str, Eff
         here = kind == k
         bad = workflow.anomalous()[here] & compute
         found[workflow.classes[k]] = Effect(
-            {n: _ratio(workflow.feature(n)[here], usual[n], bad) for n in FEATURES},
-            {n: _ratio(workflow.feature(n)[here], usual[n], ~bad & compute) for n in FEATURES},
-            float(np.median(length[here])),
+            {n: _ratio(workflow.feature(n)[here], usual[n], bad, middle) for n in FEATURES},
+            {n: _ratio(workflow.feature(n)[here], usual[n], ~bad & compute, middle) for n in FEATURES},
+            float(np.exp(middle(np.log(length[here])))),
         )
     return found
 
 
-def _ratio(x: np.ndarray, usual: np.ndarray, chosen: np.ndarray) -> float:
+def _ratio(x: np.ndarray, usual: np.ndarray, chosen: np.ndarray, middle: Callable[[np.ndarray], np.floating]) -> float:
     logs = np.log((np.nan_to_num(x) + 0.5) / (usual + 0.5))[chosen]
-    return float(np.exp(np.median(logs))) if len(logs) else float("nan")
+    return float(np.exp(middle(logs))) if len(logs) else float("nan")

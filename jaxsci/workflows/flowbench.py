@@ -1,6 +1,6 @@
-"""Read a workflow: Flow-Bench's folder of CSV files with its graph, or one npz file.
+"""Read a workflow: Flow-Bench's folder of CSV files with its graph, one npz file, or one WfFormat file.
 
-ArXiv:2306.09930. `load_workflow(path)` takes either; without a path, the packaged EHT SMILI workflow.
+ArXiv:2306.09930. `load_workflow(path)` takes any of them; without a path, the packaged EHT SMILI workflow.
 """
 
 from importlib import resources
@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxsci.core.errors import DataError
 from jaxsci.workflows.flowbench_csv import load_csv_folder
+from jaxsci.workflows.wfformat import load_wfformat
 from jaxsci.workflows.workflow import Workflow, checked
 
 PACKAGED = "eht_smili"
@@ -18,7 +19,7 @@ _NEEDED = ("x", "features", "host", "hosts", "edges", "nodes")
 
 
 def load_workflow(path: str | Path | None = None, *, graph: str | Path | None = None) -> Workflow:
-    """The workflow at `path`: an npz file, or a folder of CSV files beside or with its `*.dag.json`.
+    """The workflow at `path`: an npz file, a WfFormat file, or a folder of CSV files beside or with its `*.dag.json`.
 
     `graph` names the graph of a CSV folder where it lies elsewhere. Raises `DataError` for whatever does not fit.
     """
@@ -30,7 +31,11 @@ def load_workflow(path: str | Path | None = None, *, graph: str | Path | None = 
         return load_csv_folder(path, graph=None if graph is None else Path(graph))
     if path.suffix == ".npz":
         return load_npz(path)
-    raise DataError(f"{path}: expected an .npz file or a folder of run CSVs, found {_what_is_there(path)}")
+    if path.suffix == ".json":
+        return load_wfformat(path)
+    raise DataError(
+        f"{path}: expected an .npz file, a WfFormat .json or a folder of run CSVs, found {_what_is_there(path)}"
+    )
 
 
 def load_npz(path: Path) -> Workflow:

@@ -20,7 +20,7 @@ from jaxsci.workflows.features import FINE_SCALE, Scaling, fit_scaling, telemetr
 from jaxsci.workflows.metrics import roc_auc
 from jaxsci.workflows.requests import ExperimentRequest
 from jaxsci.workflows.worker_features import WorkerTable, worker_table
-from jaxsci.workflows.workflow import Workflow
+from jaxsci.workflows.workflow import Workflow, joined
 
 
 class Fitted(eqx.Module):
@@ -49,7 +49,7 @@ class WorkerLearner:
         return Fitted(committee, jnp.zeros((nodes, features)), jnp.ones((nodes, features)))
 
     def fit(self, model: Fitted, data: Sequence[Workflow], *, key: PRNGKeyArray) -> Fitted:
-        known = joined(data)
+        known = joined(data, self.test.classes)
         scaling = fit_scaling(telemetry(known)[0], np.arange(known.runs), FINE_SCALE)
         table = worker_table(known, scaling)
         committee = fit_committee(table.x, table.y, table.run, len(known.classes), self.config, key=key)
@@ -59,7 +59,7 @@ class WorkerLearner:
         self, model: Fitted, data: Sequence[Workflow], requests: Sequence[ExperimentRequest]
     ) -> Sequence[Prospect]:
         """Predictions on the answers that such requests brought before, by members that were not all shown them."""
-        known = joined(data)
+        known = joined(data, self.test.classes)
         table = worker_table(known, model.scaling())
         p = committee_probabilities(model.committee, table.x)
         kind = np.array([known.classes[k] for k in known.run_class()])[table.run]
@@ -83,22 +83,6 @@ class WorkerLearner:
             "auc": roc_auc(jobs.ravel(), self.test.anomalous().ravel()),
             "accuracy": float((p.argmax(-1) == table.y).mean()),
         }
-
-
-def joined(parts: Sequence[Workflow]) -> Workflow:
-    """Runs of one workflow, one after the other. All parts share hosts and classes."""
-    from dataclasses import replace
-
-    first = parts[0]
-    labelled = all(part.y is not None for part in parts)
-    return replace(
-        first,
-        x=np.concatenate([part.x for part in parts]),
-        host=np.concatenate([part.host for part in parts]),
-        run=tuple(name for part in parts for name in part.run),
-        start_epoch=np.concatenate([part.start_epoch for part in parts]),
-        y=np.concatenate([part.y for part in parts if part.y is not None]) if labelled else None,
-    )
 
 
 def full_data_auc(pool: Workflow, test: Workflow, config: CommitteeConfig, *, key: PRNGKeyArray) -> float:

@@ -11,9 +11,12 @@ import jax
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.core.config import positive
 from jaxsci.core.optimizer import OptimizerConfig
 
+EPOCHS_KEPT = 5  # epochs that a kill can cost at most
+AfterEpoch = Callable[[int, Float[Array, "members"]], bool]
 Loss = Callable[[PyTree, PyTree, Int[Array, "batch"], PRNGKeyArray], Float[Array, ""]]
 
 
@@ -49,7 +52,8 @@ def train(
     epochs: int,
     key: PRNGKeyArray,
     data: PyTree,
-    after_epoch: Callable[[int, Float[Array, "members"]], bool] | None = None,
+    after_epoch: AfterEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> PyTree:
     """`models` after training, each member on its own rows.
 
@@ -60,6 +64,7 @@ def train(
       `data` is shared by all.
     - `epochs`: how many.
     - `after_epoch(epoch, losses)`: called on the host; ends the training by returning True.
+    - `checkpoints`: of the training, which goes on from the newest one. The result is the same as without a stop.
     """
     arrays, static = eqx.partition(models, eqx.is_inexact_array)
     count = train_rows.shape[1]
@@ -86,9 +91,15 @@ def train(
 
     epoch_of_all = jax.jit(jax.vmap(member_epoch, in_axes=(0, 0, 0, 0, 0, None)), donate_argnums=(0, 1))
     members = len(train_rows)
-    for epoch in range(epochs):
+    begin = 0
+    if checkpoints is not None and (found := checkpoints.restore_latest((arrays, moments))) is not None:
+        (arrays, moments), begin, _ = found
+    for epoch in range(begin, epochs):
         keys = jax.random.split(jax.random.fold_in(key, epoch), members)
         arrays, moments, losses = epoch_of_all(arrays, moments, facts, train_rows, keys, data)
-        if after_epoch is not None and after_epoch(epoch, losses):
+        stop = after_epoch is not None and after_epoch(epoch, losses)
+        if checkpoints is not None and (stop or epoch + 1 == epochs or (epoch + 1) % EPOCHS_KEPT == 0):
+            checkpoints.save(epoch + 1, (arrays, moments))
+        if stop:
             break
     return eqx.combine(arrays, static)

@@ -22,11 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.core.config import between, positive, require
 from jaxsci.workflows.batch import Runs
 from jaxsci.workflows.encoder import EncoderConfig, place
 from jaxsci.workflows.graph import Dag
-from jaxsci.workflows.learning import LearningConfig, train
+from jaxsci.workflows.learning import AfterEpoch, LearningConfig, train
 from jaxsci.workflows.pseudo import KINDS, PseudoConfig, nuisance, pseudo_anomalies
 from jaxsci.workflows.supervised import Detector, Facts, standardise
 
@@ -159,7 +160,8 @@ def fit_two_view(
     config: SelfSupervisedConfig,
     *,
     key: PRNGKeyArray,
-    after_epoch=None,
+    after_epoch: AfterEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TwoView:
     """One network per member (seed); `own` and `train_rows` have the leading member axis."""
     nodes, features = runs.columns.shape[1:]
@@ -181,4 +183,5 @@ def fit_two_view(
         key=for_training,
         data=(runs, dag),
         after_epoch=after_epoch,
+        checkpoints=checkpoints,
     )

@@ -6,78 +6,50 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from jaxsci.active import Answer
 from jaxsci.core.errors import DataError
+from jaxsci.workflows.job_model import LEAST_SECONDS, degraded_counts, job_model, pool_hosts, pool_of
 from jaxsci.workflows.requests import UNIT, ExperimentRequest, mean_seconds, request_for
-from jaxsci.workflows.testbed import Anomaly, JobModel, TestbedConfig, Trace, simulate
+from jaxsci.workflows.simulation import simulate
+from jaxsci.workflows.testbed import Anomaly, JobModel, TestbedConfig, Trace
 from jaxsci.workflows.workflow import Workflow
 
-LEAST_SECONDS, NO_STAGING_RATE = 0.5, 100.0
-STEADY_CPU = {"cpu": 0.93}  # a job that waits for cores spins less: CPU time of the degraded, by kind (traces: .86-.97)
-WORKERS_DEGRADED = (2, 5, 10)  # drawn where the request leaves it open, as Poseidon-X does
-
-
-def job_model(workflow: Workflow, runs: np.ndarray) -> JobModel:
-    """Medians over `runs`, which should be normal ones, by job. Missing values count as 0."""
-    x = {name: _median(workflow, name, runs) for name in _USED}
-    staging = x["stage_in_delay"] + x["stage_out_delay"]
-    stage_in, stage_out = x["stage_in_bytes"] / 1e6, x["stage_out_bytes"] / 1e6
-    rate = np.where(x["stage_in_delay"] > 0, stage_in / np.maximum(x["stage_in_delay"], LEAST_SECONDS), NO_STAGING_RATE)
-    return JobModel(
-        cpu=np.maximum(x["runtime"] - staging, LEAST_SECONDS),
-        stage_in=stage_in,
-        stage_out=stage_out,
-        net=np.clip(rate, 1.0, 200.0),
-        wms=np.maximum(x["wms_delay"], 0.0),
-        post=np.maximum(x["post_script_delay"], 0.0),
-        on_worker=workflow.compute_jobs(),
-        edges=workflow.edges,
-    )
-
-
-_USED = (
-    "runtime",
-    "stage_in_delay",
-    "stage_out_delay",
-    "stage_in_bytes",
-    "stage_out_bytes",
-    "wms_delay",
-    "post_script_delay",
-)
-
-
-def _median(workflow: Workflow, name: str, runs: np.ndarray) -> np.ndarray:
-    return np.median(np.nan_to_num(workflow.feature(name)[runs].astype(np.float64)), axis=0)
-
-
-def pool_size(workflow: Workflow) -> int:
-    """Hosts that ran jobs in at least a tenth of the runs, submit site excepted: the workers of the pool."""
-    on = workflow.on_worker()
-    seen = [len(np.unique(row[w])) for row, w in zip(workflow.host, on, strict=True)]
-    return max(2, int(np.max(seen)))
+WORKERS_DEGRADED = (2, 5, 10)  # drawn where neither the request nor `like` says how many, as Poseidon-X does
 
 
 class SimulatedTestbed:
-    """Answers requests by simulation. `like` gives the workflow, its normal runs the calibration.
+    """Answers requests by simulation. `like` gives the workflow, its normal runs what jobs do when nothing is wrong.
 
-    Telemetry the simulator does not model is that of a random normal run of `like`.
+    `config` is a pool, by default that of `like` with constants fitted to another workflow (`testbed_calibration` fits
+    them to this one). Where a request leaves open how many workers are degraded, as many are as were in the recorded
+    runs of its class, evenly over their quantiles. `classes` are what may be asked for, by default the recorded ones.
+    Telemetry that is not simulated is that of a random normal run.
     """
 
     unit = UNIT
 
-    def __init__(self, like: Workflow, *, n_runs: int, config: TestbedConfig | None = None):
+    def __init__(
+        self,
+        like: Workflow,
+        *,
+        n_runs: int,
+        config: TestbedConfig | None = None,
+        classes: Sequence[str] | None = None,
+    ):
         self._normal = np.flatnonzero(like.run_class() == 0)
         if len(self._normal) == 0:
             raise DataError(f"workflow {like.name}: expected normal runs to calibrate the simulator, found none")
         self._like, self._n_runs = like, n_runs
-        self._config = config or TestbedConfig(workers=pool_size(like))
+        self._config = config or pool_of(like)
+        self._degraded = degraded_counts(like, self._config.workers)
         self._model = job_model(like, self._normal)
         self._mean = dict(mean_seconds(like))
+        self._classes = tuple(classes or self._mean)
 
     def requests(self) -> Sequence[ExperimentRequest]:
-        return [request_for(self._like.name, name, n_runs=self._n_runs) for name in self._mean]
+        return [request_for(self._like.name, name, n_runs=self._n_runs) for name in self._classes]
 
     def cost(self, request: ExperimentRequest) -> float:
         return self._mean.get(request.group, max(self._mean.values())) * request.n_runs
@@ -93,31 +65,45 @@ class SimulatedTestbed:
     def _simulated(self, request: ExperimentRequest, seed: int) -> tuple[Workflow, float]:
         rng = np.random.default_rng(seed)
         traces, templates = [], []
-        for _ in range(request.n_runs):
-            count = request.n_workers or int(rng.choice(WORKERS_DEGRADED))
+        usual = np.sort(self._degraded.get(request.group, WORKERS_DEGRADED))
+        quantiles = np.linspace(0, len(usual) - 1, request.n_runs + 2)[1:-1].round().astype(int)
+        for count in rng.permutation(usual[quantiles]).tolist():
+            count = request.n_workers or count
             anomaly = Anomaly(request.anomaly, request.level, min(count, self._config.workers))
             traces.append(simulate(self._model, anomaly, self._config, rng))
             templates.append(int(rng.choice(self._normal)))
-        data = as_workflow(self._like, templates, traces, self._model, request.group)
+        data = as_workflow(self._like, templates, traces, self._model, self._config, request.group)
         return data, float(sum(trace.makespan for trace in traces))
 
 
 def as_workflow(
-    like: Workflow, templates: Sequence[int], traces: Sequence[Trace], model: JobModel, group: str
+    like: Workflow,
+    templates: Sequence[int],
+    traces: Sequence[Trace],
+    model: JobModel,
+    config: TestbedConfig,
+    group: str,
 ) -> Workflow:
-    """Simulated runs in the form of recorded ones, on the hosts of the templates' pool."""
+    """Simulated runs in the form of recorded ones, on the hosts of the templates' pool.
+
+    Where cores are short, a job that keeps them busy uses less CPU time, by what `crowding` says (traces: 0.86 of heavy
+    jobs, 0.97 of light ones).
+    """
     classes = like.classes if group in like.classes else (*like.classes, group)
     x = like.x[np.array(templates)].copy()
     submit_site = int(like.host[~like.on_worker()][0]) if (~like.on_worker()).any() else 0
-    workers = sorted(set(like.host[like.on_worker()].tolist()))
+    workers = np.array(pool_hosts(like))
     host = np.full(x.shape[:2], submit_site)
     y = np.zeros(x.shape[:2], np.int64)
+    kind, _, level = group.partition("_")
+    kept = 1.0 - float(level) / config.cores if kind == "cpu" else 1.0  # of the cores
+    spared = max(kept, 0.1 / config.cores) ** (1.0 - config.crowding)
     for r, trace in enumerate(traces):
         on = trace.worker >= 0
-        host[r, on] = np.array(workers)[trace.worker[on] % len(workers)]
+        host[r, on] = workers[trace.worker[on] % len(workers)]
         bad = np.isin(trace.worker, trace.degraded) & on
         y[r, bad] = classes.index(group)
-        _write(x[r], like, trace, model, bad, group.partition("_")[0])
+        _write(x[r], like, trace, model, np.where(bad, spared**model.demand, 1.0))
     return replace(
         like,
         x=x,
@@ -129,43 +115,45 @@ def as_workflow(
     )
 
 
-def _write(x: np.ndarray, like: Workflow, trace: Trace, model: JobModel, bad: np.ndarray, kind: str) -> None:
-    """Replace in one run's features what the simulation knows."""
+def _write(x: np.ndarray, like: Workflow, trace: Trace, model: JobModel, cpu_time: Float[np.ndarray, "nodes"]) -> None:
+    """Change one recorded normal run into what the simulation says: every part takes so many times longer as it did
+    there, and queues longer by what it waited for a slot. The scatter between runs stays the recorded one."""
     on = trace.worker >= 0
-    stage_in, work, stage_out = (
-        trace.staged_in - trace.start,
-        trace.computed - trace.staged_in,
-        trace.end - trace.computed,
-    )
-    slower = np.where(on, work / model.cpu, 1.0)
+    longer_in = _times(trace.staged_in - trace.start, trace.volume / model.net)
+    longer_out = _times(trace.end - trace.flushed, model.stage_out / model.net)
+    slower = (trace.flushed - trace.staged_in) / trace.cpu_work
 
-    def put(name: str, values: np.ndarray, jobs: np.ndarray = on) -> None:
-        if name in like.features:
-            column = x[:, like.features.index(name)]
-            column[jobs] = np.where(np.isfinite(column[jobs]), values[jobs], np.nan)
+    def column(name: str) -> Float[np.ndarray, "nodes"]:
+        return x[:, like.features.index(name)] if name in like.features else np.zeros(len(x), np.float32)
 
-    def scale(name: str, factor: np.ndarray) -> None:
-        if name in like.features:
-            x[on, like.features.index(name)] *= factor[on].astype(np.float32)
+    parts = [np.nan_to_num(column(name)) for name in ("stage_in_delay", "stage_out_delay")]
+    work = np.maximum(column("runtime") - parts[0] - parts[1], 0.0)
+    column("runtime")[on] = (parts[0] * longer_in + work * slower + parts[1] * longer_out)[on]
+    column("queue_delay")[on] += np.maximum(trace.start - trace.submit - model.queue, 0.0)[on]
+    factors = {
+        "stage_in_delay": longer_in,
+        "stage_out_delay": longer_out,
+        "stage_in_effective_bytes_per_sec": 1.0 / longer_in,
+        "stage_out_effective_bytes_per_sec": 1.0 / longer_out,
+        "kickstart_online_bytes_read_per_second": 1.0 / slower,
+        "kickstart_online_bytes_written_per_second": 1.0 / slower,
+        "kickstart_executables_cpu_time": cpu_time,
+        "kickstart_online_utime": cpu_time,
+        "kickstart_online_stime": cpu_time,
+    }
+    for name, factor in factors.items():
+        column(name)[on] *= factor[on].astype(np.float32)
+    stamps = {
+        "ready": trace.ready,
+        "submit": trace.submit,
+        "execute_start": trace.start,
+        "execute_end": trace.end,
+        "post_script_end": trace.end + model.post,
+    }
+    for name, values in stamps.items():
+        recorded = column(name)
+        recorded[:] = np.where(np.isfinite(recorded), values, np.nan)
 
-    usual_in, usual_out = model.stage_in / model.net, model.stage_out / model.net
-    longer_in = np.maximum(stage_in, LEAST_SECONDS) / np.maximum(usual_in, LEAST_SECONDS)
-    longer_out = np.maximum(stage_out, LEAST_SECONDS) / np.maximum(usual_out, LEAST_SECONDS)
-    scale("stage_in_delay", longer_in)
-    scale("stage_out_delay", longer_out)
-    scale("stage_in_effective_bytes_per_sec", 1.0 / longer_in)
-    scale("stage_out_effective_bytes_per_sec", 1.0 / longer_out)
-    for name in ("kickstart_online_bytes_read_per_second", "kickstart_online_bytes_written_per_second"):
-        scale(name, 1.0 / slower)
-    for name in ("kickstart_executables_cpu_time", "kickstart_online_utime", "kickstart_online_stime"):
-        scale(name, np.where(bad, STEADY_CPU.get(kind, 1.0), 1.0))
-    put("runtime", stage_in + work + stage_out)
-    put("queue_delay", trace.start - trace.submit)
-    for name, values in (
-        ("ready", trace.ready),
-        ("submit", trace.submit),
-        ("execute_start", trace.start),
-        ("execute_end", trace.end),
-        ("post_script_end", trace.end + model.post),
-    ):
-        put(name, values, np.ones_like(on))  # the clock runs at the submit site too
+
+def _times(seconds: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    return np.maximum(seconds, LEAST_SECONDS) / np.maximum(usual, LEAST_SECONDS)

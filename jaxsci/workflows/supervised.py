@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.core.config import between, positive
 from jaxsci.workflows.batch import Runs
 from jaxsci.workflows.encoder import Encoder, EncoderConfig, Place, place
 from jaxsci.workflows.features import LIMIT, Scaling
 from jaxsci.workflows.graph import Dag
-from jaxsci.workflows.learning import LearningConfig, train
+from jaxsci.workflows.learning import AfterEpoch, LearningConfig, train
 
 SUBMIT_SITE_LOGIT = 20.0  # jobs at the submit site run on no worker that could be degraded
 
@@ -88,6 +89,30 @@ def standardise(columns: Float[Array, "runs nodes features"], facts: Facts) -> F
     return jnp.clip(c, -LIMIT, LIMIT)
 
 
+def worker_loss(
+    model: Detector,
+    own: Facts,
+    runs: Runs,
+    labels: Int[Array, "runs nodes"],
+    dag: Dag,
+    rows: Int[Array, "batch"] | Int[np.ndarray, "batch"],
+    config: SupervisedConfig,
+    *,
+    key: PRNGKeyArray | None,
+) -> Float[Array, ""]:
+    """Cross-entropy of the jobs on workers of the runs `rows`, by themselves and as their workers. Without a `key` no
+    dropout acts."""
+    chosen = runs.take(rows)
+    job, worker = model(standardise(chosen.columns, own), chosen, dag, key=key)
+    truth = jax.nn.one_hot(labels[rows].T, len(model.bias))
+    weight = chosen.on_worker.T
+
+    def cross_entropy(logits):
+        return -(weight * (truth * jax.nn.log_softmax(logits)).sum(-1)).sum() / weight.sum()
+
+    return config.job_weight * cross_entropy(job) + (1 - config.job_weight) * cross_entropy(worker)
+
+
 def fit_detectors(
     runs: Runs,
     y: Int[np.ndarray, "runs nodes"],
@@ -98,7 +123,8 @@ def fit_detectors(
     config: SupervisedConfig,
     *,
     key: PRNGKeyArray,
-    after_epoch=None,
+    after_epoch: AfterEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Detector:
     """One detector per member; `facts` and `train_rows` have the leading member axis."""
     nodes, features = runs.columns.shape[1:]
@@ -109,15 +135,7 @@ def fit_detectors(
 
     def loss(model, known, rows, key):
         own, (runs, labels, dag) = known
-        chosen = runs.take(rows)
-        job, worker = model(standardise(chosen.columns, own), chosen, dag, key=key)
-        truth = jax.nn.one_hot(labels[rows].T, classes)
-        weight = chosen.on_worker.T
-
-        def cross_entropy(logits):
-            return -(weight * (truth * jax.nn.log_softmax(logits)).sum(-1)).sum() / weight.sum()
-
-        return config.job_weight * cross_entropy(job) + (1 - config.job_weight) * cross_entropy(worker)
+        return worker_loss(model, own, runs, labels, dag, rows, config, key=key)
 
     data = (runs, labels, dag)
     return train(
@@ -130,6 +148,7 @@ def fit_detectors(
         key=for_training,
         data=data,
         after_epoch=after_epoch,
+        checkpoints=checkpoints,
     )
 
 

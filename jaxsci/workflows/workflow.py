@@ -1,5 +1,6 @@
 """A workflow as data: one graph of jobs, and its runs on a pool of workers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,6 +91,34 @@ class Workflow:
             start_epoch=self.start_epoch[runs],
             y=None if self.y is None else self.y[runs],
         )
+
+
+def joined(parts: Sequence[Workflow], classes: Sequence[str] = ()) -> Workflow:
+    """Runs of one workflow, one after the other, whichever hosts, features and classes each part has met.
+
+    Features are those of the first part, missing where another does not have them. Classes are `classes` and then what
+    else the parts have. Without labels in every part there are none.
+    """
+    first = parts[0]
+    hosts = tuple(dict.fromkeys(name for part in parts for name in part.hosts))
+    known = tuple(dict.fromkeys((*classes, *(name for part in parts for name in part.classes))))
+    x, host, y = [], [], []
+    for part in parts:
+        same = part.features == first.features
+        x.append(part.x if same else np.stack([part.feature(name) for name in first.features], axis=-1))
+        host.append(np.array([*map(hosts.index, part.hosts), -1])[part.host])
+        if part.y is not None:
+            y.append(np.array([known.index(name) for name in part.classes])[part.y])
+    return replace(
+        first,
+        x=np.concatenate(x),
+        host=np.concatenate(host),
+        hosts=hosts,
+        run=tuple(name for part in parts for name in part.run),
+        start_epoch=np.concatenate([part.start_epoch for part in parts]),
+        y=np.concatenate(y) if len(y) == len(parts) else None,
+        classes=known,
+    )
 
 
 def depths(nodes: int, edges: Int[np.ndarray, "edges 2"]) -> Int[np.ndarray, "nodes"]:

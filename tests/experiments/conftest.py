@@ -29,7 +29,16 @@ TINY = {
     "workflow_active": ["seeds=1", "requests=4", "others=[]", "learner.members=2", "learner.steps=20"],
     "workflow_transfer": ["seeds=1", "learner.members=2", "learner.steps=20"],
     "workflow_watch": WORKFLOW,
-    "benchmarks/testbed": ["runs=3", "timed=2", "learner.members=2", "learner.steps=20"],
+    "benchmarks/testbed": [
+        "runs=3",
+        "timed=2",
+        "learner.members=2",
+        "learner.steps=20",
+        "calibration.runs=2",
+        "calibration.starts=2",
+        "calibration.sweeps=1",
+        "calibration.candidates=2",
+    ],
     "assimilation": [
         "networks=2",
         "modes=8",
@@ -284,11 +293,13 @@ TINY = {
     ],
     "nas_oracle": ["seeds=2", "steps=2", "temperatures=[0.0]", "draws=20", "relaxations=[1.0]"],
     "benchmarks/bayesnas_speed": ["members=2", "steps=2", "rounds=5", "space.width=8", "torch=false"],
+    "benchmarks/workflow_epoch": ["rounds=1", "detector.encoder.width=8"],
     "benchmarks/transformer_vs_torch": ["steps=1", "rounds=2", "torch_compile=false", "model.layers=1"],
 }
 
 # Experiments that need a peer which the tests do not install.
 NEEDS = {
+    "benchmarks/workflow_epoch": "torch",
     "benchmarks/transformer_vs_torch": "torch",
     "benchmarks/stabilized_ode": "torchdiffeq",
     "benchmarks/changepoint_speed": "bayesian_changepoint_detection",

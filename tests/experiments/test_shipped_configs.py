@@ -100,6 +100,7 @@ METRICS = {
         "mean_memory_error",
         "frontier_max_relative_error",
     },
+    "benchmarks/workflow_epoch": {"epoch_ratio_dense", "seconds_per_epoch_jaxsci"},
     "benchmarks/transformer_vs_torch": {"tokens_per_second_ratio"},
     "benchmarks/lyapunov": {
         *(f"lambda1_{system}{end}" for system in ("ks22", "ks44", "l63", "l96") for end in ("", "_stderr")),

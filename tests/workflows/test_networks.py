@@ -4,15 +4,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.workflows.batch import runs_of
+from jaxsci.workflows.committee import LEAST_ROWS, CommitteeConfig, committee_probabilities, fit_committee
 from jaxsci.workflows.encoder import Encoder, EncoderConfig, place
 from jaxsci.workflows.features import fit_scaling
 from jaxsci.workflows.flowbench import load_workflow
 from jaxsci.workflows.graph import dag
+from jaxsci.workflows.learning import LearningConfig
 from jaxsci.workflows.pooling import groups
 from jaxsci.workflows.pseudo import Factors, PseudoConfig, degrade, pseudo_anomalies
 from jaxsci.workflows.selfsupervised import contrast
-from jaxsci.workflows.supervised import facts_of, standardise
+from jaxsci.workflows.supervised import SupervisedConfig, facts_of, fit_detectors, standardise
+from jaxsci.workflows.worker_features import WIDTH
 
 KEY = jax.random.key(0)
 
@@ -88,3 +92,37 @@ def test_contrast_pulls_and_pushes_both_views():
     np.testing.assert_allclose(gradient, [[2.0, 0.0], [-2.0, 0.0]])  # descent moves them apart
     assert contrast(jnp.array(3.0), jnp.array(1.0), 2.0) == 0.0
     assert contrast(jnp.array(3.0), jnp.array(0.0), 2.0) == 9.0
+
+
+def test_a_stopped_training_goes_on_to_the_same_network(workflow, runs, tmp_path):
+    config = SupervisedConfig(
+        encoder=EncoderConfig(width=4, layers=1), learning=LearningConfig(epochs=3, batch=4), members=2
+    )
+    facts = facts_of(fit_scaling(np.asarray(runs.columns), np.arange(8)))
+    both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), facts)
+    rows = jnp.tile(jnp.arange(8), (2, 1))
+
+    def fit(after_epoch, checkpoints=None):
+        graph = dag(16, workflow.edges)
+        y = workflow.labels()
+        return fit_detectors(
+            runs, y, 6, graph, both, rows, config, key=KEY, after_epoch=after_epoch, checkpoints=checkpoints
+        )
+
+    whole = fit(lambda epoch, losses: False)
+    with Checkpoints(tmp_path / "training") as checkpoints:
+        fit(lambda epoch, losses: epoch == 1, checkpoints)
+        seen = []
+        continued = fit(lambda epoch, losses: bool(seen.append(epoch)), checkpoints)
+    assert seen == [2]
+    for ours, theirs in zip(jax.tree.leaves(whole), jax.tree.leaves(continued), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_committee_gives_every_worker_the_same_weight_however_the_table_is_padded():
+    count = LEAST_ROWS + 76  # padded to twice as many as fit
+    x, y = np.zeros((count, WIDTH), np.float32), np.arange(count) >= count // 2
+    config = CommitteeConfig(members=8, width=4, steps=200)
+    committee = fit_committee(x, y.astype(int), np.arange(count), 2, config, key=KEY)
+    p = committee_probabilities(committee, x)[..., 1].mean()
+    assert abs(p - 0.5) < 0.02  # eight bootstraps of 1100 coins: 0.005; the first rows twice would give 0.46

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -8,13 +10,17 @@ from jaxsci.workflows.committee import CommitteeConfig
 from jaxsci.workflows.external import ExternalTestbed
 from jaxsci.workflows.flowbench import load_workflow
 from jaxsci.workflows.flowbench_csv import load_graph
+from jaxsci.workflows.job_model import degraded_counts, job_model, pool_hosts, pool_of
 from jaxsci.workflows.learner import WorkerLearner
 from jaxsci.workflows.replay import TraceReplay
 from jaxsci.workflows.requests import ExperimentRequest, request_for
-from jaxsci.workflows.simulated import SimulatedTestbed, job_model
+from jaxsci.workflows.simulated import SimulatedTestbed
+from jaxsci.workflows.simulation import simulate
 from jaxsci.workflows.splits import split_by_run
-from jaxsci.workflows.testbed import Anomaly, TestbedConfig, loss_factor, simulate
+from jaxsci.workflows.testbed import Anomaly, JobModel, TestbedConfig, loss_factor
+from jaxsci.workflows.testbed_calibration import CalibrationConfig, calibrated, simulated_effects
 from jaxsci.workflows.watch import Folder
+from jaxsci.workflows.workflow import joined
 
 KEY = jax.random.key(0)
 POOL = TestbedConfig(workers=6, noise=0.0)
@@ -55,6 +61,91 @@ def test_anomalies_lengthen_the_jobs_of_their_workers(model):
     usual = run(model)
     for anomaly in (Anomaly("cpu", 3.5, 6), Anomaly("hdd", 2, 6), Anomaly("loss", 5, 6)):
         assert run(model, anomaly).makespan > usual.makespan
+
+
+def jobs(count, *, cpu=100.0, demand=1.0, stage_in=0.0, written=0.0):
+    """`count` equal jobs without edges, ready at once."""
+    of = np.ones(count)
+    return JobModel(
+        cpu=cpu * of,
+        demand=demand * of,
+        stage_in=stage_in * of,
+        stage_out=0.0 * of,
+        written=written * of,
+        net=100.0 * of,
+        wms=0.0 * of,
+        queue=0.0 * of,
+        post=0.0 * of,
+        on_worker=np.ones(count, bool),
+        edges=np.zeros((0, 2), int),
+    )
+
+
+ALONE = TestbedConfig(
+    workers=1, machines=1, noise=0.0, root_delay=0.0, crowding=1.0, cache=300.0, small_files=0.0, entangled=1.0
+)
+
+
+def test_four_jobs_on_one_core_take_four_times_as_long_and_light_ones_do_not():
+    heavy = run(jobs(4), Anomaly("cpu", 3, 1), config=ALONE)
+    np.testing.assert_allclose(heavy.computed - heavy.staged_in, 400.0, rtol=1e-3)  # 0.01 MB staged in before
+    light = run(jobs(4, demand=0.2), Anomaly("cpu", 3, 1), config=ALONE)
+    np.testing.assert_allclose(light.computed - light.staged_in, 100.0)
+    crowded = run(jobs(4), Anomaly("cpu", 3, 1), config=replace(ALONE, crowding=0.5))
+    np.testing.assert_allclose(crowded.computed - crowded.staged_in, 200.0, rtol=1e-3)
+
+
+def test_all_that_is_written_reaches_the_disk_at_its_rate_and_the_cache_hides_the_first_part():
+    model, throttled = jobs(2, cpu=10.0, stage_in=500.0, written=250.0), Anomaly("hdd", 5, 1)
+    trace = run(model, throttled, config=ALONE)
+    assert trace.flushed.max() - trace.start.min() == pytest.approx(2 * 750 / 5, rel=0.01)  # 1500 MB at 5 MB/s
+    # 200 MB/s arrive and 5 leave until 300 MB are dirty; the rest of the 1000 MB arrives at 5 MB/s.
+    filling = 300 / 195
+    expected = filling + (1000 - 200 * filling) / 5
+    assert trace.staged_in.max() - trace.start.min() == pytest.approx(expected, rel=0.01)
+    roomy = run(model, throttled, config=replace(ALONE, cache=1e5))
+    assert roomy.staged_in.max() - roomy.start.min() == pytest.approx(5.0, rel=0.01)  # the network's 100 MB/s each
+    assert roomy.flushed.max() - roomy.start.min() == pytest.approx(300.0, rel=0.01)
+
+
+def test_a_journal_is_shared_on_a_machine_and_not_beyond():
+    model, pool = jobs(4, cpu=10.0, stage_in=500.0), replace(ALONE, workers=4, machines=2, slots=1)
+    trace = run(model, Anomaly("hdd", 5, 1), config=pool)
+    bad = int(trace.degraded[0])
+    waited = dict(zip(trace.worker.tolist(), (trace.flushed - trace.computed).tolist(), strict=True))
+    beside = next(w for w in range(4) if w != bad and w % 2 == bad % 2)
+    elsewhere = [w for w in range(4) if w % 2 != bad % 2]
+    assert waited[beside] > 80.0  # most of 500 MB at 5 MB/s
+    assert all(waited[w] == 0.0 for w in elsewhere)
+    free = run(model, Anomaly("hdd", 5, 1), config=replace(pool, entangled=0.0))
+    healthy = free.worker != free.degraded[0]
+    assert (free.flushed[healthy] == free.computed[healthy]).all()
+
+
+def test_pool_and_degraded_workers_are_those_of_the_runs(workflow):
+    pool = pool_of(workflow)
+    assert (pool.workers, pool.machines) == (16, 2)  # hosts with jobs in a tenth of the runs
+    machines = [workflow.hosts[h].split("-container-")[0] for h in pool_hosts(workflow)]
+    assert machines[:14] == [machines[0], machines[1]] * 7 and machines[0] != machines[1]  # 7 and 9 hosts
+    counts = degraded_counts(workflow, 16)
+    assert (counts["normal"] == 0).all() and (counts["hdd_5"] > 0).all() and counts["hdd_5"].max() <= 16
+
+
+def test_calibration_recovers_the_constants_a_simulation_was_made_with(workflow):
+    kept = np.flatnonzero(workflow.run_class() == 0)[:20]
+    truth = replace(pool_of(workflow), cache=200.0, small_files=0.0, entangled=0.0, beside=0.0)
+    oracle = SimulatedTestbed(workflow.take(kept), n_runs=12, config=truth)
+    made = oracle.submit(request_for(workflow.name, "hdd_5", n_runs=12, n_workers=6), key=KEY).data
+    known = joined([workflow.take(kept), made])
+    start = replace(truth, cache=4000.0)
+    found = calibrated(known, start, CalibrationConfig(runs=6, starts=8, sweeps=1, candidates=4), seed=1)
+    real = simulated_effects(known, truth, ["hdd_5"], runs=6, seed=2)["hdd_5"]
+    ours = simulated_effects(known, found, ["hdd_5"], runs=6, seed=2)["hdd_5"]
+    before = simulated_effects(known, start, ["hdd_5"], runs=6, seed=2)["hdd_5"]
+    assert before.anomalous["stage_in_delay"] < 2.0 < real.anomalous["stage_in_delay"]
+    for name in ("runtime", "stage_in_delay"):  # 6 runs of 12 jobs: medians scatter by a tenth or two
+        assert ours.anomalous[name] == pytest.approx(real.anomalous[name], rel=0.35)
+    assert found.crowding == truth.crowding  # nothing was said about cores
 
 
 def test_loss_slows_as_one_over_its_root():
