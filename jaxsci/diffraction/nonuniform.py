@@ -56,14 +56,12 @@ def nonuniform_sum(
     spectrum = jnp.fft.ifftn(jax.lax.complex(grid[0], grid[1])) * points**3
     kept = np.arange(n) - n // 2
     correction = jnp.asarray(1 / _transform(2 * np.pi / points * kept, width), positions.dtype)
-    for axis in range(3):
+    for _ in range(3):  # each pass keeps momenta of the first axis and moves it last
         spectrum = jnp.moveaxis(jnp.take(spectrum, kept, axis=0) * correction[:, None, None], 0, -1)
     return spectrum
 
 
-def _chunks(
-    block: Int[Array, " atoms"], blocks: int
-) -> tuple[Int[Array, "chunks slots"], Int[Array, " chunks"]]:
+def _chunks(block: Int[Array, " atoms"], blocks: int) -> tuple[Int[Array, "chunks slots"], Int[Array, " chunks"]]:
     """Atoms sorted into chunks of one block each, and whose they are; free slots hold the number of atoms.
 
     A block leaves at most one chunk unfilled, so that the number of chunks has a bound however atoms are distributed.

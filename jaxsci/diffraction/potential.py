@@ -6,7 +6,7 @@ Energies in eV, lengths in angstrom. An atom's own density does not count (j != 
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jaxsci.core.errors import ConfigError, DataError, did_you_mean
 
 
+@runtime_checkable
 class Potential(Protocol):
     """Three functions of one variable, and the distance from which two of them are zero."""
 

@@ -28,7 +28,7 @@ def test_hypotheses_and_what_they_show():
 
 def test_truth_fits_best():
     seen = [h for h in CANDIDATES if h.kind == "screw" and h.visibility(G) > 0.5]
-    config = inverse.FitConfig(steps=60, starts=2)
+    config = inverse.FitConfig(screening=30, kept=3, steps=30, starts=2)
     ranking = inverse.rank(counts_of(seen[0]), [G], [CANDIDATES[0], seen[0]], PRIOR, config, key=jax.random.key(1))
     assert ranking.fits[0].hypothesis == seen[0] and ranking.resolved
     assert ranking.fits[1].deviance > 2 * ranking.fits[0].deviance
@@ -36,7 +36,7 @@ def test_truth_fits_best():
 
 def test_what_cannot_be_seen_is_a_tie():
     lost = [h for h in CANDIDATES if h.kind == "screw" and h.visibility(G) < 0.5]
-    config = inverse.FitConfig(steps=60, starts=2)
+    config = inverse.FitConfig(screening=30, kept=3, steps=30, starts=2)
     ranking = inverse.rank(counts_of(lost[0]), [G], [CANDIDATES[0], *lost[:2]], PRIOR, config, key=jax.random.key(1))
     assert len(ranking.tied) == 3  # without g.b the three models are one and the same
     proposed = inverse.next_reflection(ranking, [(1, 1, 1), (1, -1, 1), (-1, 1, 1), (2, 0, 0)])
