@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from jaxsci.active import Answer, Prospect, Request, Situation, Strategy
 from jaxsci.core.config import between
@@ -59,16 +59,22 @@ class Simulator:
         return Answer(self.recall(request, receipt), self.cost(request), receipt)
 
     def recall(self, request: PatternRequest, receipt: Mapping[str, Any]) -> Patterns:
-        return self.draw(request, jax.random.fold_in(self._key, receipt["draw"]))
+        return self.draw(request, self._stream(receipt["draw"]))
 
     def draw(self, request: PatternRequest, key: PRNGKeyArray) -> Patterns:
         """Patterns of a request from a key of one's own, as for tests."""
-        keys = jax.random.split(key, request.count)
-        kinds = jnp.full(request.count, self._kinds.index(request.kind))
+        keys, kinds = self._lanes(request, key)
         made = jax.device_get(self._programs[request.domain](keys, kinds))
         features = np.asarray(reflection_features(self.domains[request.domain].reflection))
         inputs, scalars, kind, visibility, target = made
         return Patterns(inputs, scalars, kind, visibility, target, np.tile(features, (request.count, 1)))
+
+    def _stream(self, draw: int) -> PRNGKeyArray:
+        return jax.random.fold_in(self._key, draw)
+
+    def _lanes(self, request: PatternRequest, key: PRNGKeyArray) -> tuple[PRNGKeyArray, Int[Array, " count"]]:
+        """A key and a class for every pattern."""
+        return jax.random.split(key, request.count), jnp.full(request.count, self._kinds.index(request.kind))
 
     def _time(self, domain: str) -> float:
         request = PatternRequest(domain, CLASSES[0], self._count)
