@@ -5,7 +5,7 @@ prior can draw. The defect stays as it was drawn, and so does the label.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -92,76 +92,72 @@ def hardened(scene: Scene, label: Label, network: Classifier, prior: Prior, *, s
     return jax.lax.scan(climb, nuisance_of(scene), None, length=steps)[0]
 
 
-class AdversarialSimulator(Simulator):
+class Adversary:
     """A simulator whose answers are hardened against the learner's present network, at the price of the ascent.
 
     `share` of a request's patterns are; the rest are as drawn. `opponent` gives the network. A receipt holds what the
-    ascent came to, 24 numbers a pattern, so that an answer can be recalled when the network is another.
+    ascent came to, some thirty numbers a pattern, so that an answer can be recalled when the network is another.
     """
+
+    unit = Simulator.unit
 
     def __init__(
         self,
-        domains: Mapping[str, Prior],
+        simulator: Simulator,
         opponent: Callable[[], Classifier],
         *,
-        count: int,
-        classes: int,
-        key: PRNGKeyArray,
         steps: int = 3,
         rate: float = 0.2,
         share: float = 0.5,
     ):
         require(0 < share <= 1, "share", "a share above 0, at most 1", share)
         require(steps >= 1, "steps", "1 or more", steps)
-        super().__init__(domains, count=count, classes=classes, key=key)
-        self._opponent, self._hard = opponent, max(round(share * count), 1)
-        self._harden = {
-            name: eqx.filter_jit(partial(_harden_all, prior=prior, steps=steps, rate=rate))
-            for name, prior in self.domains.items()
-        }
-        self._replay = {name: jax.jit(partial(_measure_all, prior=prior)) for name, prior in self.domains.items()}
+        self._simulator, self._opponent = simulator, opponent
+        self._steps, self._rate, self._share = steps, rate, share
         self._extra: dict[str, float] = {}
+
+    def requests(self) -> Sequence[PatternRequest]:
+        return self._simulator.requests()
 
     def cost(self, request: PatternRequest) -> float:
         if request.domain not in self._extra:
             self._extra[request.domain] = self._time_ascent(request)
-        return super().cost(request) + self._extra[request.domain]
+        return self._simulator.cost(request) + self._extra[request.domain]
 
     def submit(self, request: PatternRequest, *, key: PRNGKeyArray) -> Answer[Patterns]:
         draw = int(jax.random.randint(key, (), 0, 2**31 - 1))
-        moved = self._ascend(request, self._stream(draw))
-        receipt = {"draw": draw, "moved": [[float(x) for x in row] for row in np.asarray(moved)]}
+        moved = np.asarray(self._ascend(request, draw))
+        receipt = {"draw": draw, "moved": [[float(x) for x in row] for row in moved]}
         return Answer(self.recall(request, receipt), self.cost(request), receipt)
 
     def recall(self, request: PatternRequest, receipt: Mapping[str, Any]) -> Patterns:
-        keys, kinds = self._lanes(request, self._stream(receipt["draw"]))
-        drawn = self.draw(request, self._stream(receipt["draw"]))
+        keys, kinds = self._simulator.lanes(request, receipt["draw"])
+        drawn = self._simulator.recall(request, receipt)
         moved = jnp.asarray(receipt["moved"], jnp.float32)
         count = len(moved)
-        hard = jax.device_get(self._replay[request.domain](keys[:count], kinds[:count], moved))
+        hard = jax.device_get(_measure_all(keys[:count], kinds[:count], moved, prior=self._prior(request)))
         columns = [np.concatenate([h, d[count:]]) for h, d in zip(hard, drawn[:-1], strict=True)]
         return Patterns(*columns, drawn.reflection)
 
-    def _ascend(self, request: PatternRequest, key: PRNGKeyArray) -> Float[Array, "hard numbers"]:
-        keys, kinds = self._lanes(request, key)
-        return self._harden[request.domain](self._opponent(), keys[: self._hard], kinds[: self._hard])
+    def _prior(self, request: PatternRequest) -> Prior:
+        return self._simulator.domains[request.domain]
+
+    def _ascend(self, request: PatternRequest, draw: int) -> Float[Array, "hard numbers"]:
+        keys, kinds = self._simulator.lanes(request, draw)
+        count = max(round(self._share * request.count), 1)
+        return _harden_all(self._opponent(), keys[:count], kinds[:count], self._prior(request), self._steps, self._rate)
 
     def _time_ascent(self, request: PatternRequest) -> float:
         """Seconds of a request's ascents, measured once for each domain."""
-        jax.block_until_ready(self._ascend(request, self._key))  # compiles
+        jax.block_until_ready(self._ascend(request, 0))  # compiles
         begin = time.perf_counter()
-        jax.block_until_ready(self._ascend(request, self._key))
+        jax.block_until_ready(self._ascend(request, 0))
         return time.perf_counter() - begin
 
 
+@eqx.filter_jit
 def _harden_all(
-    network: Classifier,
-    keys: Key[Array, " lanes"],
-    kinds: Int[Array, " lanes"],
-    *,
-    prior: Prior,
-    steps: int,
-    rate: float,
+    network: Classifier, keys: Key[Array, " lanes"], kinds: Int[Array, " lanes"], prior: Prior, steps: int, rate: float
 ) -> Float[Array, "lanes numbers"]:
     def one(lane: tuple[Array, Array]) -> Float[Array, " numbers"]:
         scene, label = generator.draw(prior, lane[1], key=jax.random.split(lane[0])[0])
@@ -170,6 +166,7 @@ def _harden_all(
     return jax.lax.map(one, (keys, kinds))
 
 
+@partial(jax.jit, static_argnames="prior")
 def _measure_all(
     keys: Key[Array, " lanes"], kinds: Int[Array, " lanes"], moved: Float[Array, "lanes numbers"], *, prior: Prior
 ) -> tuple[Array, ...]:

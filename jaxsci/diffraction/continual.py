@@ -31,7 +31,8 @@ class LearnerConfig:
     """`updates` of a batch for every domain; rules with a memory add as many patterns from it to each update.
 
     `memory`: share of a domain's samples that is remembered, as keys. `der_weight`: of the squared distance to old
-    logits. `ewc_weight`: of the quadratic penalty.
+    logits. `ewc_weight`: of the quadratic penalty. `average`: decay per update of the mean of the weights that answers
+    in a campaign; 0 takes the weights as they are.
     """
 
     updates: int = 120
@@ -40,10 +41,12 @@ class LearnerConfig:
     memory: float = 0.5
     der_weight: float = 0.5
     ewc_weight: float = 50.0
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         positive(self, "updates", "batch", "learning_rate")
         between(self, "memory", 0.0, 1.0)
+        between(self, "average", 0.0, 0.9999)
 
 
 class Memory(NamedTuple):

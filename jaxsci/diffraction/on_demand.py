@@ -61,6 +61,10 @@ class Simulator:
     def recall(self, request: PatternRequest, receipt: Mapping[str, Any]) -> Patterns:
         return self.draw(request, self._stream(receipt["draw"]))
 
+    def lanes(self, request: PatternRequest, draw: int) -> tuple[PRNGKeyArray, Int[Array, " count"]]:
+        """A key and a class for every pattern of the request whose receipt names `draw`."""
+        return self._lanes(request, self._stream(draw))
+
     def draw(self, request: PatternRequest, key: PRNGKeyArray) -> Patterns:
         """Patterns of a request from a key of one's own, as for tests."""
         keys, kinds = self._lanes(request, key)
@@ -73,7 +77,6 @@ class Simulator:
         return jax.random.fold_in(self._key, draw)
 
     def _lanes(self, request: PatternRequest, key: PRNGKeyArray) -> tuple[PRNGKeyArray, Int[Array, " count"]]:
-        """A key and a class for every pattern."""
         return jax.random.split(key, request.count), jnp.full(request.count, self._kinds.index(request.kind))
 
     def _time(self, domain: str) -> float:
@@ -109,6 +112,9 @@ class OnlineModel(NamedTuple):
 
     params: PyTree
     optimizer: PyTree
+    average: PyTree
+    """Running mean of the parameters: the network that answers."""
+    updates: Int[Array, ""]
 
 
 class ReplayLearner:
@@ -131,29 +137,32 @@ class ReplayLearner:
         self._validation, self._test = dict(validation), test
         self._rule = update
         self._static = eqx.partition(network, eqx.is_inexact_array)[1]
+        self.opponent = network
+        """The network whose prospects were asked for last: the one an adversary has to fool."""
 
     def network(self, model: OnlineModel) -> Classifier:
-        return eqx.combine(model.params, self._static)
+        return eqx.combine(model.average, self._static)
 
     def initial(self, *, key: PRNGKeyArray) -> OnlineModel:
         params = eqx.filter(self._network, eqx.is_inexact_array)
-        return OnlineModel(params, self._rule.optimizer.init(params))
+        return OnlineModel(params, self._rule.optimizer.init(params), params, jnp.zeros((), jnp.int32))
 
     def fit(self, model: OnlineModel, data: Sequence[Patterns], *, key: PRNGKeyArray) -> OnlineModel:
         rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**31 - 1)))
-        pool, (params, state) = join(list(data)), model
+        pool, (params, state, average, updates) = join(list(data)), model
         none = jnp.zeros((self._config.batch, self._network.classes))
         for _ in range(self._config.updates):
             chosen = take(pool, rng.integers(0, len(pool.kind), self._config.batch))
             batch = (chosen.inputs, chosen.reflection, chosen.target)
             params, state = self._rule.apply(params, state, batch, batch, none, 0.0, params, params)
-        return OnlineModel(params, state)
+            average, updates = _averaged(average, params, updates, self._config.average)
+        return OnlineModel(params, state, average, updates)
 
     def prospects(
         self, model: OnlineModel, data: Sequence[Patterns], requests: Sequence[PatternRequest]
     ) -> Sequence[Prospect]:
         """`loss` is what the cell's validation accuracy lacks; `predictions` are their probabilities."""
-        network = self.network(model)
+        self.opponent = network = self.network(model)
         groups = [request.group for request in requests]
         parts = [self._validation[group] for group in groups]
         logits = logits_of(network, join(parts))
@@ -172,3 +181,10 @@ class ReplayLearner:
             "accuracy": float(np.mean(logits.argmax(axis=1) == self._test.target)),
             "cross_entropy": float(jnp.mean(loss)),
         }
+
+
+@jax.jit
+def _averaged(average: PyTree, params: PyTree, updates: Array, decay: float) -> tuple[PyTree, Array]:
+    """The running mean after one more update, short at first so that it forgets the untrained network."""
+    kept = jnp.minimum(decay, updates / (updates + 10.0))
+    return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params), updates + 1

