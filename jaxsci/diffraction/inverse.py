@@ -79,10 +79,10 @@ class FitConfig:
     `tie`: relative excess of the deviance over the best below which fits are tied.
     """
 
-    screening: int = 60
-    kept: int = 8
+    screening: int = 50
+    kept: int = 6
     steps: int = 120
-    starts: int = 5
+    starts: int = 4
     rate: float = 0.15
     tie: float = 0.2
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from jaxsci.active import Answer, Prospect, Request, Situation, Strategy
 from jaxsci.core.config import between
@@ -61,7 +61,7 @@ class Simulator:
     def recall(self, request: PatternRequest, receipt: Mapping[str, Any]) -> Patterns:
         return self.draw(request, self._stream(receipt["draw"]))
 
-    def lanes(self, request: PatternRequest, draw: int) -> tuple[PRNGKeyArray, Int[Array, " count"]]:
+    def lanes(self, request: PatternRequest, draw: int) -> tuple[Key[Array, " count"], Int[Array, " count"]]:
         """A key and a class for every pattern of the request whose receipt names `draw`."""
         return self._lanes(request, self._stream(draw))
 
@@ -76,7 +76,7 @@ class Simulator:
     def _stream(self, draw: int) -> PRNGKeyArray:
         return jax.random.fold_in(self._key, draw)
 
-    def _lanes(self, request: PatternRequest, key: PRNGKeyArray) -> tuple[PRNGKeyArray, Int[Array, " count"]]:
+    def _lanes(self, request: PatternRequest, key: PRNGKeyArray) -> tuple[Key[Array, " count"], Int[Array, " count"]]:
         return jax.random.split(key, request.count), jnp.full(request.count, self._kinds.index(request.kind))
 
     def _time(self, domain: str) -> float:
