@@ -184,7 +184,7 @@ class ReplayLearner:
 
 
 @jax.jit
-def _averaged(average: PyTree, params: PyTree, updates: Array, decay: float) -> tuple[PyTree, Array]:
+def _averaged(average: PyTree, params: PyTree, updates: Array, decay: Array) -> tuple[PyTree, Array]:
     """The running mean after one more update, short at first so that it forgets the untrained network."""
     kept = jnp.minimum(decay, updates / (updates + 10.0))
     return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params), updates + 1
