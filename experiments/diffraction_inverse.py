@@ -79,6 +79,20 @@ class Case(NamedTuple):
     second_tied: int
     seconds: float
 
+    @classmethod
+    def read(cls, arrays: Arrays) -> "Case":
+        return cls(
+            int(arrays["truth"]),
+            arrays["order"],
+            arrays["deviances"],
+            int(arrays["tied"]),
+            arrays["proposed"],
+            arrays["second_order"],
+            arrays["second_deviances"],
+            int(arrays["second_tied"]),
+            float(arrays["seconds"]),
+        )
+
     @property
     def right(self) -> bool:
         """Named from one pattern, without a tie."""
@@ -103,7 +117,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         for number, truth in enumerate(truths):
             own = jax.random.fold_in(key, number)
             found = stages.get(f"case_{number:03d}", lambda t=truth, k=own: _judge(config, known, t, key=k))
-            case = Case(*(found[name][()] for name in Case._fields))
+            case = Case.read(found)
             cases.append(case)
             run.log({"deviance": case.deviances[0], "tied": case.tied, "right": case.right}, number)
             bar.update(best=_name(known[int(case.order[0])]), truth=_name(known[truth]))

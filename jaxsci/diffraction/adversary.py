@@ -137,7 +137,7 @@ class Adversary:
         count = len(moved)
         hard = jax.device_get(_measure_all(keys[:count], kinds[:count], moved, prior=self._prior(request)))
         columns = [np.concatenate([h, d[count:]]) for h, d in zip(hard, drawn[:-1], strict=True)]
-        return Patterns(*columns, drawn.reflection)
+        return Patterns(*[*columns, drawn.reflection])
 
     def _prior(self, request: PatternRequest) -> Prior:
         return self._simulator.domains[request.domain]

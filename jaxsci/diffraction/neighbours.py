@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 BLOCK = 512  # atoms whose candidates are looked through at a time
 
@@ -40,10 +40,11 @@ def capacity_for(positions: Float[np.ndarray, "atoms 3"], radius: float, *, slac
     """Capacities for atoms about as dense as these are: `slack` times what the fullest cell and atom need now."""
     positions = np.asarray(positions)
     extent = positions.max(axis=0) - positions.min(axis=0)
-    counts = tuple(max(int(edge / radius) + 1, 1) for edge in extent)
+    x, y, z = (int(edge / radius) + 1 for edge in extent)
+    counts = x, y, z
     own = np.minimum((positions - positions.min(axis=0)) / radius, np.array(counts) - 1).astype(int)
     most = np.unique(own, axis=0, return_counts=True)[1].max()
-    near = np.max(cKDTree(positions).query_ball_point(positions, radius, return_length=True)) - 1
+    near = np.max(KDTree(positions).query_ball_point(positions, radius, return_length=True)) - 1
     return Capacity(counts, int(slack * most) + 1, min(int(slack * near) + 1, len(positions)))
 
 

@@ -148,8 +148,8 @@ def tabulated(
     cutoff: float,
 ) -> Tabulated:
     """A potential from the values F(rho), rho(r) and r phi(r), each grid beginning at zero."""
-    tables = [jnp.asarray(_coefficients(values)) for values in (embedding, density, scaled_pair)]
-    return Tabulated(*tables, density_step, distance_step, cutoff)
+    of_density, of_distance, of_pair = (jnp.asarray(_coefficients(v)) for v in (embedding, density, scaled_pair))
+    return Tabulated(of_density, of_distance, of_pair, density_step, distance_step, cutoff)
 
 
 class _Words:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from jaxsci.diffraction.common_neighbours import FCC, HCP, NEAREST, OTHER, structure
 from jaxsci.diffraction.generator import CLASSES, EDGE, MIXED, NONE, SCREW
@@ -101,9 +101,9 @@ def burgers_circuit(
 
 def interior(sites: Float[np.ndarray, "atoms 3"], a: float, depth: float) -> Bool[np.ndarray, " atoms"]:
     """Sites farther than `depth` from every site that lacks one of its twelve neighbours."""
-    tree = cKDTree(sites)
+    tree = KDTree(sites)
     neighbours = np.asarray(tree.query_ball_point(sites, 0.854 * a, return_length=True)) - 1
-    return cKDTree(sites[neighbours < NEAREST]).query(sites)[0] > depth
+    return KDTree(sites[neighbours < NEAREST]).query(sites)[0] > depth
 
 
 def _direction(turns: Int[np.ndarray, "reflections 3 x y z"], axis: int) -> tuple[float, float, float]:
