@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jaxsci.core.figures import AMBER, BLUE, GREY, ORANGE, new_figure, style
 from jaxsci.core.report import Report
@@ -89,20 +91,13 @@ def deviances(config: "Config", known: list[Hypothesis], visible: "list[Case]", 
     for place, case in enumerate([*visible, *hidden]):
         right = case.order == case.truth
         tied = np.arange(len(case.order)) < case.tied
-        others = ~right & ~tied
-        axis.plot(np.full(others.sum(), place), case.deviances[others], ".", color=GREY, markersize=5)
+        _dots(axis, place, case.deviances[~right & ~tied], ".", GREY, 5)
         if case.tied > 1:
-            alike = tied & ~right
-            axis.plot(
-                np.full(alike.sum(), place), case.deviances[alike], "s", color=AMBER, markersize=9, fillstyle="none"
-            )
-        axis.plot(place, case.deviances[right][0], "o", color=BLUE, markersize=7)
-        if case.second_tied:
-            mark = case.second_order == case.truth
-            axis.plot(place + 0.25, case.second_deviances[mark][0], "^", color=BLUE, markersize=6)
-            axis.plot(
-                np.full((~mark).sum(), place + 0.25), case.second_deviances[~mark], "^", color=ORANGE, markersize=5
-            )
+            _dots(axis, place, case.deviances[tied & ~right], "s", AMBER, 9, fillstyle="none")
+        _dots(axis, place, case.deviances[right], "o", BLUE, 7)
+        mark = case.second_order == case.truth
+        _dots(axis, place + 0.25, case.second_deviances[~mark], "^", ORANGE, 5)
+        _dots(axis, place + 0.25, case.second_deviances[mark], "^", BLUE, 6)
     axis.axvline(len(visible) - 0.5, color=GREY, linewidth=0.8)
     handles = {
         "the truth": dict(marker="o", color=BLUE),
@@ -113,6 +108,7 @@ def deviances(config: "Config", known: list[Hypothesis], visible: "list[Case]", 
     }
     for label, look in handles.items():
         axis.plot([], [], linestyle="none", label=label, **look)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(yscale="log", xlabel="crystal", ylabel="mean deviance of the fit")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=5, fontsize=9)
     return figure
@@ -138,3 +134,7 @@ def slices(known: list[Hypothesis], case: "Case", example: tuple[np.ndarray, lis
     figure.colorbar(image, ax=list(axes[0]), label="log(1 + counts)", shrink=0.85)
     figure.colorbar(difference, ax=list(axes[1]), label="(counts - model) / sigma", shrink=0.85)
     return figure
+
+
+def _dots(axis: Axes, x: float, heights: np.ndarray, marker: str, colour: str, size: float, fillstyle="full") -> None:
+    axis.plot(np.full(len(heights), x), heights, marker, color=colour, markersize=size, fillstyle=fillstyle)
