@@ -52,18 +52,18 @@ class Config(Settings):
     prior: Prior = field(default_factory=lambda: Prior(n=16, span=14.0, radius=(3.4, 4.6), strain=0.3))
     classes: int = 3
     width: int = 16
-    policies: tuple[Policy, ...] = ("static", "accuracy", "random", "uncertainty", "adversarial")
+    policies: tuple[Policy, ...] = ("static", "accuracy", "uncertainty", "adversarial")
     rules: tuple[Rule, ...] = RULES
     seeds: int = 5
-    requests: int = 90
+    requests: int = 72
     count: int = 24
     validation: int = 24
     test: int = 60
     target: float = 1.0
     exploration: float = 0.1
     domain_samples: int = 480
-    campaign: LearnerConfig = field(default_factory=lambda: LearnerConfig(updates=12))
-    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    campaign: LearnerConfig = field(default_factory=lambda: LearnerConfig(updates=16, average=0.97))
+    learner: LearnerConfig = field(default_factory=lambda: LearnerConfig(average=0.97))
 
     def __post_init__(self) -> None:
         super().__post_init__()

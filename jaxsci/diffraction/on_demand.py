@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 from jaxsci.active import Answer, Prospect, Request, Situation, Strategy
 from jaxsci.core.config import between
 from jaxsci.diffraction.classifier import Classifier, reflection_features
-from jaxsci.diffraction.continual import LearnerConfig, UpdateRule, join, logits_of, take
+from jaxsci.diffraction.continual import LearnerConfig, UpdateRule, join, logits_of, running_mean, take
 from jaxsci.diffraction.generator import CLASSES, Prior
 from jaxsci.diffraction.learning import Patterns, pattern_program
 
@@ -89,7 +89,7 @@ class Simulator:
 
 @dataclass(frozen=True)
 class AccuracyDriven(Strategy, kind="accuracy"):
-    """Cells in proportion to what their validation accuracy lacks of `target`, and a share `exploration` of them alike.
+    """Cells in proportion to what their expected accuracy lacks of `target`, and a share `exploration` of them alike.
 
     The learner reports the lack as the prospect's `loss`. The largest log share + Gumbel noise is a draw.
     """
@@ -155,13 +155,17 @@ class ReplayLearner:
             chosen = take(pool, rng.integers(0, len(pool.kind), self._config.batch))
             batch = (chosen.inputs, chosen.reflection, chosen.target)
             params, state = self._rule.apply(params, state, batch, batch, none, 0.0, params, params)
-            average, updates = _averaged(average, params, updates, self._config.average)
+            average, updates = running_mean(average, params, updates, self._config.average)
         return OnlineModel(params, state, average, updates)
 
     def prospects(
         self, model: OnlineModel, data: Sequence[Patterns], requests: Sequence[PatternRequest]
     ) -> Sequence[Prospect]:
-        """`loss` is what the cell's validation accuracy lacks; `predictions` are their probabilities."""
+        """`predictions` are of the cell's validation patterns; `loss` is what their expected accuracy lacks.
+
+        Expected: the mean probability of the true class, which two dozen patterns tell better than the share of them
+        that are named right.
+        """
         self.opponent = network = self.network(model)
         groups = [request.group for request in requests]
         parts = [self._validation[group] for group in groups]
@@ -169,9 +173,10 @@ class ReplayLearner:
         ends = np.cumsum([len(part.kind) for part in parts])
         found = []
         for part, rows, request in zip(parts, np.split(logits, ends[:-1]), requests, strict=True):
-            lack = max(self._target - float(np.mean(rows.argmax(axis=1) == part.target)), 0.0)
-            shares = jax.nn.softmax(jnp.asarray(rows), axis=-1)[None]
-            found.append(Prospect(shares, float(request.count), lack))
+            shares = np.asarray(jax.nn.softmax(jnp.asarray(rows), axis=-1))
+            expected = float(np.mean(shares[np.arange(len(shares)), part.target]))
+            lack = max(self._target - expected, 0.0)
+            found.append(Prospect(jnp.asarray(shares[None]), float(request.count), lack))
         return found
 
     def scores(self, model: OnlineModel) -> Mapping[str, float]:
@@ -181,10 +186,3 @@ class ReplayLearner:
             "accuracy": float(np.mean(logits.argmax(axis=1) == self._test.target)),
             "cross_entropy": float(jnp.mean(loss)),
         }
-
-
-@jax.jit
-def _averaged(average: PyTree, params: PyTree, updates: Array, decay: Array) -> tuple[PyTree, Array]:
-    """The running mean after one more update, short at first so that it forgets the untrained network."""
-    kept = jnp.minimum(decay, updates / (updates + 10.0))
-    return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params), updates + 1
