@@ -31,8 +31,8 @@ class LearnerConfig:
     """`updates` of a batch for every domain; rules with a memory add as many patterns from it to each update.
 
     `memory`: share of a domain's samples that is remembered, as keys. `der_weight`: of the squared distance to old
-    logits. `ewc_weight`: of the quadratic penalty. `average`: decay per update of the running mean of the weights, which
-    is the network that answers; 0 takes the weights as they are.
+    logits. `ewc_weight`: of the quadratic penalty. `average`: decay per update of the running mean of the weights,
+    which is the network that answers; 0 takes the weights as they are.
     """
 
     updates: int = 120
