@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxsci.active import Balanced, Ledger, Prospect, Situation, StoppingRule, run_campaign
+from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.diffraction import continual, generator, learning
 from jaxsci.diffraction.adversary import Adversary, hardened, within
 from jaxsci.diffraction.classifier import Classifier, network_input
@@ -118,6 +119,27 @@ def test_an_adversary_raises_the_loss_and_stays_within_the_prior(simulator):
     for one, other in zip(moved, within(TINY, moved), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
     assert float(jnp.max(jnp.abs(moved.core - scene.line.core))) > 0.01
+
+
+def test_a_campaign_goes_on_in_its_middle(simulator, tmp_path):
+    """Stopped between two checkpoints and continued: the same requests and scores as without a stop."""
+    network = Classifier(8, 3, width=2, key=jax.random.key(0))
+    frozen = {r.group: simulator.draw(r, jax.random.key(9)) for r in simulator.requests()}
+    test = continual.join(list(frozen.values()))
+    rule = make_rule(network, "fine_tune", SETTINGS)
+
+    def campaign(requests: int, ledger: Ledger, **options):
+        learner = ReplayLearner(network, rule, frozen, test, SETTINGS)
+        stop = StoppingRule(requests=requests)
+        run_campaign(simulator, learner, AccuracyDriven(0.1), stop, ledger, key=jax.random.key(1), **options)
+        return [(entry.request, entry.receipt, entry.scores) for entry in ledger.answered]
+
+    whole = campaign(5, Ledger(PatternRequest))
+    with Checkpoints(tmp_path / "models", keep=1) as saved:
+        options = {"checkpoints": saved, "save_every": 2}
+        campaign(3, Ledger(PatternRequest, tmp_path / "ledger.jsonl"), **options)
+        resumed = campaign(5, Ledger(PatternRequest, tmp_path / "ledger.jsonl"), **options)
+    assert resumed == whole
 
 
 def test_the_average_network_answers(simulator):
