@@ -10,12 +10,14 @@ import numpy as np
 from experiments import diffraction_continual_report as pages
 from experiments.settings import Settings
 from jaxsci.active import Balanced, Entropy, Ledger, Random, StoppingRule, Strategy, run_campaign
+from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.core.config import positive, require
 from jaxsci.core.interrupt import Interrupt
 from jaxsci.core.progress import Progress, progress
 from jaxsci.core.report import Report
 from jaxsci.core.rundir import Run
 from jaxsci.core.summary import Reference, Summary
+from jaxsci.diffraction.adversary import Adversary
 from jaxsci.diffraction.classifier import Classifier
 from jaxsci.diffraction.continual import (
     RULES,
@@ -32,14 +34,15 @@ from jaxsci.diffraction.generator import CLASSES, Prior
 from jaxsci.diffraction.learning import Patterns
 from jaxsci.diffraction.on_demand import AccuracyDriven, PatternRequest, ReplayLearner, Simulator
 
-Policy = Literal["static", "random", "accuracy", "uncertainty"]
+Policy = Literal["static", "random", "accuracy", "uncertainty", "adversarial"]
 SETTLED = 5  # the last fits of the static policy, whose mean accuracy is the one to match
 SMOOTHED = 3  # fits whose mean must reach it
+SAVE_EVERY = 15  # fits of a campaign; those since are made again after a kill
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """Five domains: the base, and shifts of it in size, reflection, strain and flux; the order is the stream's.
+    """Six domains: the base, and shifts of it in size, reflection, strain, flux and material, in the stream's order.
 
     `requests` of `count` patterns of one cell (class x domain) for every policy and seed; the learner makes
     `campaign.updates` after each. `validation` and `test` count patterns of a cell; both are frozen, from keys of their
@@ -49,18 +52,18 @@ class Config(Settings):
     prior: Prior = field(default_factory=lambda: Prior(n=16, span=14.0, radius=(3.4, 4.6), strain=0.3))
     classes: int = 3
     width: int = 16
-    policies: tuple[Policy, ...] = ("static", "accuracy", "random", "uncertainty")
+    policies: tuple[Policy, ...] = ("static", "accuracy", "uncertainty", "adversarial")
     rules: tuple[Rule, ...] = RULES
     seeds: int = 5
-    requests: int = 90
+    requests: int = 72
     count: int = 24
     validation: int = 24
     test: int = 60
     target: float = 1.0
     exploration: float = 0.1
     domain_samples: int = 480
-    campaign: LearnerConfig = field(default_factory=lambda: LearnerConfig(updates=12))
-    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    campaign: LearnerConfig = field(default_factory=lambda: LearnerConfig(updates=16, average=0.97))
+    learner: LearnerConfig = field(default_factory=lambda: LearnerConfig(average=0.97))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,6 +82,7 @@ class Config(Settings):
             "reflection 220": replace(self.prior, reflection=(2, 2, 0)),
             "strained": replace(self.prior, strain=1.5),
             "dim": replace(self.prior, photons=(1e4, 3e4)),
+            "aluminium": replace(self.prior, material="Al"),
         }
 
     def strategy(self, policy: Policy) -> Strategy:
@@ -88,6 +92,7 @@ class Config(Settings):
             "random": Random(),
             "accuracy": AccuracyDriven(self.exploration),
             "uncertainty": Entropy(),
+            "adversarial": AccuracyDriven(self.exploration),
         }
         return made[policy]
 
@@ -136,30 +141,31 @@ def _campaigns(
     bar: Progress,
     interrupt: Interrupt,
 ) -> dict[str, list[Ledger[PatternRequest]]]:
-    """Seeds in the outer loop: an interrupted run has every policy for its seeds. What was begun is begun anew."""
+    """Seeds in the outer loop: an interrupted run has every policy for its seeds, and goes on within a campaign."""
     found: dict[str, list[Ledger[PatternRequest]]] = {policy: [] for policy in config.policies}
     update = make_rule(_network(config, 0), "fine_tune", config.campaign)
     whole = join(list(test.values()))
     for seed in range(config.seeds):
         for policy in config.policies:
-            path = run.checkpoint_directory / f"ledger_{policy}_{seed}.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            ledger = Ledger(PatternRequest, path)
+            directory = run.checkpoint_directory / f"{policy}_{seed}"
+            directory.mkdir(parents=True, exist_ok=True)
+            ledger = Ledger(PatternRequest, directory / "ledger.jsonl")
             if len(ledger.answered) < config.requests or not ledger.answered[-1].scores:
-                path.unlink(missing_ok=True)
-                ledger = Ledger(PatternRequest, path)
                 learner = ReplayLearner(
                     _network(config, seed), update, validation, whole, config.campaign, target=config.target
                 )
-                outcome = run_campaign(
-                    simulator,
-                    learner,
-                    config.strategy(policy),
-                    StoppingRule(requests=config.requests),
-                    ledger,
-                    key=jax.random.fold_in(jax.random.key(config.seed + 2), seed),
-                    interrupt=interrupt,
-                )
+                with Checkpoints(directory / "models", keep=1) as checkpoints:
+                    outcome = run_campaign(
+                        Adversary(simulator, lambda of=learner: of.opponent) if policy == "adversarial" else simulator,
+                        learner,
+                        config.strategy(policy),
+                        StoppingRule(requests=config.requests),
+                        ledger,
+                        key=jax.random.fold_in(jax.random.key(config.seed + 2), seed),
+                        interrupt=interrupt,
+                        checkpoints=checkpoints,
+                        save_every=SAVE_EVERY,
+                    )
                 if outcome.interrupted:
                     raise KeyboardInterrupt(f"interrupted; continue with resume={run.directory}")
             found[policy].append(ledger)

@@ -17,7 +17,7 @@ from jaxsci.diffraction.on_demand import PatternRequest
 if TYPE_CHECKING:
     from experiments.diffraction_continual import Config
 
-COLOURS = {"static": GREY, "accuracy": BLUE, "random": ORANGE, "uncertainty": GREEN}
+COLOURS = {"static": GREY, "accuracy": BLUE, "random": ORANGE, "uncertainty": GREEN, "adversarial": PURPLE}
 Course = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -81,7 +81,7 @@ def samples(config: "Config", curves: dict[str, list[Course]]) -> Figure:
             axis.fill_between(along, mean - error, mean + error, color=COLOURS[policy], alpha=0.15, linewidth=0)
     final = np.mean([course[1][-5:].mean() for course in curves["static"]])
     for axis, label in zip(axes[0], ("patterns simulated", "simulator-seconds"), strict=True):
-        axis.axhline(final, color=PURPLE, linestyle=":", label="static, in the end")
+        axis.axhline(final, color=GREY, linestyle=":", label="static, in the end")
         axis.set(xlabel=label, ylabel="accuracy, all domains")
     axes[0, 0].legend()
     return figure

@@ -45,6 +45,7 @@ def run_campaign(
     start: Sequence[R] = (),
     interrupt: Interrupt | None = None,
     checkpoints: Checkpoints | None = None,
+    save_every: int = 1,
     after_fit: Callable[[Ledger[R]], None] | None = None,
 ) -> Campaign[R, M]:
     """Request, learn and record until `stopping` says so.
@@ -55,8 +56,8 @@ def run_campaign(
       free of charge. The continued campaign equals the uninterrupted one: all randomness is folded by the number of
       the request.
     - `start`: requests made first, whatever the strategy, with one fit after the last of them.
-    - `checkpoints`: of the model after every fit, for learners that continue from `model` instead of retraining from
-      scratch.
+    - `checkpoints`: of the model after every `save_every` fits, for learners that continue from `model` instead of
+      retraining from scratch. Fits made after the last of them are made again, with the data each had.
     - `after_fit`: is shown the ledger after every fit, for logs and progress.
 
     A request the oracle refuses (`OracleError`) is recorded with its reason and left out of the next choice. Raises
@@ -67,8 +68,12 @@ def run_campaign(
     while True:
         # Everything known but not yet learned comes first: it may be what a kill left behind.
         if len(data) > fitted and len(ledger.entries) >= len(start):
-            model, fitted = learner.fit(model, tuple(data), key=_key(key, "fit", len(data))), len(data)
-            if checkpoints is not None:
+            # Who retrains from scratch needs the last fit only; who continues needs those that no checkpoint holds.
+            begin = sum(entry.refused is None for entry in ledger.entries[: len(start)])
+            missing = [len(data)] if checkpoints is None else range(max(fitted + 1, begin), len(data) + 1)
+            for fitted in missing:
+                model = learner.fit(model, tuple(data[:fitted]), key=_key(key, "fit", fitted))
+            if checkpoints is not None and fitted % save_every == 0:
                 checkpoints.save(fitted, model)
         if fitted and fitted == len(data) and not ledger.answered[-1].scores:
             ledger.score(learner.scores(model))

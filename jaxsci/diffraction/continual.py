@@ -31,19 +31,22 @@ class LearnerConfig:
     """`updates` of a batch for every domain; rules with a memory add as many patterns from it to each update.
 
     `memory`: share of a domain's samples that is remembered, as keys. `der_weight`: of the squared distance to old
-    logits. `ewc_weight`: of the quadratic penalty.
+    logits. `ewc_weight`: of the quadratic penalty. `average`: decay per update of the running mean of the weights,
+    which is the network that answers; 0 takes the weights as they are.
     """
 
     updates: int = 120
     batch: int = 48
     learning_rate: float = 2e-3
-    memory: float = 0.5
+    memory: float = 1.0
     der_weight: float = 0.5
     ewc_weight: float = 50.0
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         positive(self, "updates", "batch", "learning_rate")
         between(self, "memory", 0.0, 1.0)
+        between(self, "average", 0.0, 0.9999)
 
 
 class Memory(NamedTuple):
@@ -135,6 +138,7 @@ def learn_stream(
     params, static = eqx.partition(network, eqx.is_inexact_array)
     state = update.optimizer.init(params)
     before = np.array([accuracy(network, test) for test in tests])
+    average, updates = params, jnp.zeros((), jnp.int32)
     memory: Memory | None = None
     anchor, fisher = params, jax.tree.map(jnp.zeros_like, params)
     rows = []
@@ -151,7 +155,8 @@ def learn_stream(
             params, state = update.apply(
                 params, state, _batch(fresh), _batch(old), jnp.asarray(logits, jnp.float32), weight, anchor, fisher
             )
-        network = eqx.combine(params, static)
+            average, updates = running_mean(average, params, updates, config.average)
+        network = eqx.combine(average, static)
         rows.append([accuracy(network, test) for test in tests])
         if rule in ("replay", "der", "agem"):
             kept = take(domain, rng.permutation(len(domain.kind))[: max(int(config.memory * len(domain.kind)), 1)])
@@ -168,6 +173,13 @@ def learn_stream(
         if on_domain is not None:
             on_domain(number)
     return StreamResult(np.array(rows), before)
+
+
+@jax.jit
+def running_mean(average: PyTree, params: PyTree, updates: Array, decay: Array) -> tuple[PyTree, Array]:
+    """The mean after one more update, of few at first so that it forgets the untrained network."""
+    kept = jnp.minimum(decay, updates / (updates + 10.0))
+    return jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, average, params), updates + 1
 
 
 class UpdateRule(NamedTuple):

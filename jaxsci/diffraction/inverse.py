@@ -36,6 +36,10 @@ class Hypothesis(NamedTuple):
         """|g.b|."""
         return abs(float(np.dot(self.burgers, reflection)))
 
+    def shows(self, reflection: Reflection) -> bool:
+        """Whether the reflection tells it from a perfect crystal: a screw by g.b, an edge by its residual contrast."""
+        return self.kind == "edge" or self.visibility(reflection) > 0.5
+
 
 class Shape(NamedTuple):
     """What is fitted beside the hypothesis. Lengths in voxels."""
@@ -69,15 +73,21 @@ class Ranking:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """`steps` of Adam from `rate` to 0 by a cosine, for each of `starts`. `tie`: relative excess of the deviance."""
+    """`starts` of every candidate are fitted by `screening` steps of Adam, then the best `kept` of the candidates, from
+    where their best start came to, by `steps`. The rate falls from `rate` to 0 by a cosine each time.
 
-    steps: int = 160
-    starts: int = 5
+    `tie`: relative excess of the deviance over the best below which fits are tied.
+    """
+
+    screening: int = 50
+    kept: int = 6
+    steps: int = 120
+    starts: int = 4
     rate: float = 0.15
     tie: float = 0.2
 
     def __post_init__(self) -> None:
-        positive(self, "steps", "starts", "rate", "tie")
+        positive(self, "screening", "kept", "steps", "starts", "rate", "tie")
 
 
 def hypotheses(centring: Centring) -> list[Hypothesis]:
@@ -126,34 +136,51 @@ def rank(
     *,
     key: Key[Array, ""],
 ) -> Ranking:
-    """Fit every candidate to the patterns of one crystal in its cubic axes, and order them by deviance."""
+    """Fit the candidates to the patterns of one crystal in its cubic axes, and order them by deviance.
+
+    Those that the screening leaves behind keep its deviance and come after the others.
+    """
     starts = _starts(prior, len(reflections), config.starts, key=key)
-    solve = jax.jit(
-        jax.vmap(partial(_fit, prior=prior, reflections=tuple(reflections), config=config), (None, 0, None))
-    )
-    fits = []
-    for candidate in candidates:
-        vectors = jnp.asarray([candidate.burgers, candidate.direction, candidate.normal], jnp.float32)
-        shapes, deviances = solve(vectors, starts, jnp.asarray(counts))
-        best = int(jnp.nanargmin(deviances))
-        fits.append(Fit(candidate, float(deviances[best]), jax.tree.map(lambda leaf, best=best: leaf[best], shapes)))
-    fits.sort(key=lambda fit: fit.deviance)
+    fixed = {"prior": prior, "reflections": tuple(reflections), "rate": config.rate}
+    vectors = jnp.asarray([[c.burgers, c.direction, c.normal] for c in candidates], jnp.float32)
+    alike = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(candidates), *leaf.shape)), starts)
+    shapes, deviances = _solve(vectors, alike, jnp.asarray(counts), steps=config.screening, **fixed)
+    screened = _ordered(candidates, shapes, deviances)
+    ahead, behind = screened[: config.kept], screened[config.kept :]
+    vectors = jnp.asarray([[*f.hypothesis[1:]] for f in ahead], jnp.float32)
+    begun = jax.tree.map(lambda *leaves: jnp.stack(leaves)[:, None], *(f.shape for f in ahead))
+    shapes, deviances = _solve(vectors, begun, jnp.asarray(counts), steps=config.steps, **fixed)
+    fits = _ordered([f.hypothesis for f in ahead], shapes, deviances)
     tied = [fit for fit in fits if fit.deviance <= (1 + config.tie) * fits[0].deviance]
-    return Ranking(tuple(fits), tuple(tied))
+    return Ranking((*fits, *behind), tuple(tied))
+
+
+def _ordered(
+    candidates: Sequence[Hypothesis], shapes: Shape, deviances: Float[Array, "candidates starts"]
+) -> list[Fit]:
+    """Each candidate at its best start, the best candidate first."""
+    found = np.where(np.isfinite(deviances), deviances, np.inf)
+    fits = []
+    for row, candidate in enumerate(candidates):
+        start = int(found[row].argmin())
+        shape = jax.tree.map(lambda leaf, at=(row, start): leaf[at], shapes)
+        fits.append(Fit(candidate, float(found[row, start]), shape))
+    return sorted(fits, key=lambda fit: fit.deviance)
 
 
 def next_reflection(ranking: Ranking, options: Sequence[Reflection]) -> Reflection:
-    """The reflection of the largest information on which of the tied hypotheses is true, judged by |g.b|.
+    """The reflection of the largest information on which of the tied hypotheses is true; the first such.
 
-    Entropy (nats) of the classes of equal |g.b| that it divides them into, all being equally likely; the first such.
+    Entropy (nats) of what it would show, all being equally likely: those that it shows it also tells from each other,
+    as their lines differ; those that it does not show look all the same.
     """
 
     def information(reflection: Reflection) -> float:
-        seen = [fit.hypothesis.visibility(reflection) for fit in ranking.tied]
-        shares = np.unique(np.round(seen, 6), return_counts=True)[1] / len(seen)
-        return float(-np.sum(shares * np.log(shares)))
+        hidden = sum(not fit.hypothesis.shows(reflection) for fit in ranking.tied)
+        total = len(ranking.tied)
+        return float(np.log(total) - (hidden * np.log(hidden) / total if hidden else 0.0))
 
-    return max(options, key=information)
+    return max(options, key=lambda reflection: round(information(reflection), 9))
 
 
 def _starts(prior: Prior, reflections: int, count: int, *, key: Key[Array, ""]) -> Shape:
@@ -165,8 +192,25 @@ def _starts(prior: Prior, reflections: int, count: int, *, key: Key[Array, ""]) 
     return Shape(radius * relative, core, jnp.zeros((count, reflections, 6)))
 
 
+@partial(jax.jit, static_argnames=("prior", "reflections", "steps", "rate"))
+def _solve(
+    vectors: Float[Array, "candidates 3 3"],
+    starts: Shape,
+    counts: Float[Array, "reflections n n n"],
+    *,
+    prior: Prior,
+    reflections: tuple[Reflection, ...],
+    steps: int,
+    rate: float,
+) -> tuple[Shape, Float[Array, "candidates starts"]]:
+    """Shapes and deviances after `steps`, leaves of `starts` being (candidates, starts, ...)."""
+    fit = partial(_fit, counts=counts, prior=prior, reflections=reflections, steps=steps, rate=rate)
+    # One candidate after another: its starts together still fit into the cache.
+    return jax.lax.map(lambda one: jax.vmap(fit, (None, 0))(*one), (vectors, starts))
+
+
 def _fit(
-    vectors: Array, start: Shape, counts: Array, *, prior: Prior, reflections: tuple, config: FitConfig
+    vectors: Array, start: Shape, *, counts: Array, prior: Prior, reflections: tuple, steps: int, rate: float
 ) -> tuple[Shape, Array]:
     scale = Shape(jnp.float32(1.0), jnp.float32(1.0), jnp.float32(0.02))  # a unit of each is about as large a change
 
@@ -179,7 +223,7 @@ def _fit(
             mean_deviance(expected_of(vectors, shape_of(units), prior, reflections), counts, prior.background)
         )
 
-    optimizer = optax.adam(optax.cosine_decay_schedule(config.rate, config.steps))
+    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
     def update(state: tuple, _: None) -> tuple[tuple, None]:
         units, memory = state
@@ -187,5 +231,5 @@ def _fit(
         return (optax.apply_updates(units, change), memory), None
 
     units = jax.tree.map(lambda a, b: a / b, start, scale)
-    (units, _), _ = jax.lax.scan(update, (units, optimizer.init(units)), None, length=config.steps)
+    (units, _), _ = jax.lax.scan(update, (units, optimizer.init(units)), None, length=steps)
     return shape_of(units), jnp.square(loss(units))

@@ -18,7 +18,7 @@ from jaxsci.core.optimizer import OptimizerConfig
 from jaxsci.core.train import FitResult, fit, init_state, make_host_step
 from jaxsci.diffraction import generator
 from jaxsci.diffraction.classifier import Classifier, Kind, network_input, reflection_features, visible_class
-from jaxsci.diffraction.generator import Prior
+from jaxsci.diffraction.generator import Label, Prior
 from jaxsci.diffraction.scalars import seven_scalars
 
 CHUNK = 48  # a multiple of 3 and 4 classes; patterns per call of the generator
@@ -72,17 +72,16 @@ def pattern_program(prior: Prior) -> Callable:
 
     def one(argument: tuple[Array, Array]) -> tuple[Array, ...]:
         key, kind = argument
-        counts, label = generator.sample(prior, kind, key=key)
-        return (
-            network_input(counts).astype(jnp.float16),
-            seven_scalars(counts),
-            label.kind,
-            label.visibility,
-            visible_class(label),
-        )
+        return seen(*generator.sample(prior, kind, key=key))
 
     # One after another: each sample then stays in the cache.
     return jax.jit(lambda keys, kinds: jax.lax.map(one, (keys, kinds)))
+
+
+def seen(counts: Float[Array, "n n n"], label: Label) -> tuple[Array, ...]:
+    """What `Patterns` holds of one sample but the reflection."""
+    inputs = network_input(counts).astype(jnp.float16)
+    return inputs, seven_scalars(counts), label.kind, label.visibility, visible_class(label)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from jaxsci.active import Answer, Prospect, Request, Situation, Strategy
 from jaxsci.core.config import between
 from jaxsci.diffraction.classifier import Classifier, reflection_features
-from jaxsci.diffraction.continual import LearnerConfig, UpdateRule, join, logits_of, take
+from jaxsci.diffraction.continual import LearnerConfig, UpdateRule, join, logits_of, running_mean, take
 from jaxsci.diffraction.generator import CLASSES, Prior
 from jaxsci.diffraction.learning import Patterns, pattern_program
 
@@ -59,16 +59,25 @@ class Simulator:
         return Answer(self.recall(request, receipt), self.cost(request), receipt)
 
     def recall(self, request: PatternRequest, receipt: Mapping[str, Any]) -> Patterns:
-        return self.draw(request, jax.random.fold_in(self._key, receipt["draw"]))
+        return self.draw(request, self._stream(receipt["draw"]))
+
+    def lanes(self, request: PatternRequest, draw: int) -> tuple[Key[Array, " count"], Int[Array, " count"]]:
+        """A key and a class for every pattern of the request whose receipt names `draw`."""
+        return self._lanes(request, self._stream(draw))
 
     def draw(self, request: PatternRequest, key: PRNGKeyArray) -> Patterns:
         """Patterns of a request from a key of one's own, as for tests."""
-        keys = jax.random.split(key, request.count)
-        kinds = jnp.full(request.count, self._kinds.index(request.kind))
+        keys, kinds = self._lanes(request, key)
         made = jax.device_get(self._programs[request.domain](keys, kinds))
         features = np.asarray(reflection_features(self.domains[request.domain].reflection))
         inputs, scalars, kind, visibility, target = made
         return Patterns(inputs, scalars, kind, visibility, target, np.tile(features, (request.count, 1)))
+
+    def _stream(self, draw: int) -> PRNGKeyArray:
+        return jax.random.fold_in(self._key, draw)
+
+    def _lanes(self, request: PatternRequest, key: PRNGKeyArray) -> tuple[Key[Array, " count"], Int[Array, " count"]]:
+        return jax.random.split(key, request.count), jnp.full(request.count, self._kinds.index(request.kind))
 
     def _time(self, domain: str) -> float:
         request = PatternRequest(domain, CLASSES[0], self._count)
@@ -80,7 +89,7 @@ class Simulator:
 
 @dataclass(frozen=True)
 class AccuracyDriven(Strategy, kind="accuracy"):
-    """Cells in proportion to what their validation accuracy lacks of `target`, and a share `exploration` of them alike.
+    """Cells in proportion to what their expected accuracy lacks of `target`, and a share `exploration` of them alike.
 
     The learner reports the lack as the prospect's `loss`. The largest log share + Gumbel noise is a draw.
     """
@@ -103,6 +112,9 @@ class OnlineModel(NamedTuple):
 
     params: PyTree
     optimizer: PyTree
+    average: PyTree
+    """Running mean of the parameters: the network that answers."""
+    updates: Int[Array, ""]
 
 
 class ReplayLearner:
@@ -125,38 +137,46 @@ class ReplayLearner:
         self._validation, self._test = dict(validation), test
         self._rule = update
         self._static = eqx.partition(network, eqx.is_inexact_array)[1]
+        self.opponent = network
+        """The network whose prospects were asked for last: the one an adversary has to fool."""
 
     def network(self, model: OnlineModel) -> Classifier:
-        return eqx.combine(model.params, self._static)
+        return eqx.combine(model.average, self._static)
 
     def initial(self, *, key: PRNGKeyArray) -> OnlineModel:
         params = eqx.filter(self._network, eqx.is_inexact_array)
-        return OnlineModel(params, self._rule.optimizer.init(params))
+        return OnlineModel(params, self._rule.optimizer.init(params), params, jnp.zeros((), jnp.int32))
 
     def fit(self, model: OnlineModel, data: Sequence[Patterns], *, key: PRNGKeyArray) -> OnlineModel:
         rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**31 - 1)))
-        pool, (params, state) = join(list(data)), model
+        pool, (params, state, average, updates) = join(list(data)), model
         none = jnp.zeros((self._config.batch, self._network.classes))
         for _ in range(self._config.updates):
             chosen = take(pool, rng.integers(0, len(pool.kind), self._config.batch))
             batch = (chosen.inputs, chosen.reflection, chosen.target)
             params, state = self._rule.apply(params, state, batch, batch, none, 0.0, params, params)
-        return OnlineModel(params, state)
+            average, updates = running_mean(average, params, updates, self._config.average)
+        return OnlineModel(params, state, average, updates)
 
     def prospects(
         self, model: OnlineModel, data: Sequence[Patterns], requests: Sequence[PatternRequest]
     ) -> Sequence[Prospect]:
-        """`loss` is what the cell's validation accuracy lacks; `predictions` are their probabilities."""
-        network = self.network(model)
+        """`predictions` are of the cell's validation patterns; `loss` is what their expected accuracy lacks.
+
+        Expected: the mean probability of the true class, which two dozen patterns tell better than the share of them
+        that are named right.
+        """
+        self.opponent = network = self.network(model)
         groups = [request.group for request in requests]
         parts = [self._validation[group] for group in groups]
         logits = logits_of(network, join(parts))
         ends = np.cumsum([len(part.kind) for part in parts])
         found = []
         for part, rows, request in zip(parts, np.split(logits, ends[:-1]), requests, strict=True):
-            lack = max(self._target - float(np.mean(rows.argmax(axis=1) == part.target)), 0.0)
-            shares = jax.nn.softmax(jnp.asarray(rows), axis=-1)[None]
-            found.append(Prospect(shares, float(request.count), lack))
+            shares = np.asarray(jax.nn.softmax(jnp.asarray(rows), axis=-1))
+            expected = float(np.mean(shares[np.arange(len(shares)), part.target]))
+            lack = max(self._target - expected, 0.0)
+            found.append(Prospect(jnp.asarray(shares[None]), float(request.count), lack))
         return found
 
     def scores(self, model: OnlineModel) -> Mapping[str, float]:

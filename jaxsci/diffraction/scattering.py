@@ -1,8 +1,9 @@
-"""From a crystal to its far field around one Bragg peak, by three sums behind one grid of momenta.
+"""From a crystal to its far field around one Bragg peak: sums over a grid or over atoms, on one grid of momenta.
 
 A(q) = sum_j w_j exp(i q.r_j) on the Cartesian grid q = 2 pi k / length, k = -n/2 ... n/2 - 1 on each axis, the peak at
 index n // 2. In a continuum w = S(r) exp(i phi) on a real grid finer than the resolution; for atoms w_j = exp(i G.u_j).
-The continuum neglects q.u, the atoms' sum does not: their positions are R_j + u_j.
+The continuum neglects q.u, the atoms' sum does not: their positions are R_j + u_j. Another sum over atoms, for many of
+them or many momenta, is `nonuniform.nonuniform_sum`.
 """
 
 from collections.abc import Callable

@@ -54,15 +54,17 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, warm, strategy):
         saved.close()
 
 
-def test_a_warm_started_learner_goes_on_from_its_checkpoint(tmp_path):
+@pytest.mark.parametrize("save_every", [1, 3, 50])
+def test_a_warm_started_learner_goes_on_from_its_checkpoint(tmp_path, save_every):
     learner, six = Counter(warm=True), StoppingRule(requests=6)
     whole = campaign(Ledger(Toss), Random(), learner, stopping=six, start=())
     path = tmp_path / "ledger.jsonl"
     with Checkpoints(tmp_path / "models") as saved:
-        options = {"checkpoints": saved, "start": ()}
+        options = {"checkpoints": saved, "start": (), "save_every": save_every}
         campaign(Ledger(Toss, path), Random(), learner, stopping=StoppingRule(requests=4), **options)
         resumed = campaign(Ledger(Toss, path), Random(), learner, stopping=six, **options)
-    np.testing.assert_array_equal(resumed.model["tosses"], whole.model["tosses"])
+    for name in ("heads", "tosses", "noise"):
+        np.testing.assert_array_equal(resumed.model[name], whole.model[name])
     assert resumed.model["tosses"].sum() == 6 * 4
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from jaxsci.active import Balanced, Ledger, Prospect, Situation, StoppingRule, run_campaign
-from jaxsci.diffraction import continual, learning
+from jaxsci.core.checkpoint import Checkpoints
+from jaxsci.diffraction import continual, generator, learning
+from jaxsci.diffraction.adversary import Adversary, hardened, within
 from jaxsci.diffraction.classifier import Classifier, network_input
 from jaxsci.diffraction.continual import LearnerConfig, StreamResult, make_rule, stream_scores
 from jaxsci.diffraction.forest import ForestConfig, fit_forest, predict_forest
@@ -94,6 +96,65 @@ def test_a_campaign_keeps_its_books(simulator, tmp_path):
     assert sorted(ledger.counts()) == ["base/edge", "base/none", "base/screw"]
     assert all(0 <= entry.scores["accuracy"] <= 1 for entry in ledger.answered)
     assert ledger.cost() == pytest.approx(3 * simulator.cost(simulator.requests()[0]))
+
+
+def test_an_adversary_raises_the_loss_and_stays_within_the_prior(simulator):
+    """Harder for the network it plays against than the same keys as drawn, and recalled from the receipt alone."""
+    network = Classifier(8, 3, width=2, key=jax.random.key(0))
+    adversary = Adversary(simulator, lambda: network, steps=3, share=1.0)
+    request = simulator.requests()[1]
+    answer = adversary.submit(request, key=jax.random.key(5))
+    receipt = json.loads(json.dumps(answer.receipt))
+    again = Adversary(simulator, lambda: Classifier(8, 3, width=2, key=jax.random.key(1)), share=1.0)
+    for one, other in zip(answer.data, again.recall(request, receipt), strict=True):
+        np.testing.assert_array_equal(one, other)
+    plain = simulator.recall(request, receipt)
+    loss = [-jax.nn.log_softmax(continual.logits_of(network, p))[:, 1].mean() for p in (plain, answer.data)]
+    assert float(loss[1]) > float(loss[0])
+    assert answer.cost > simulator.cost(request)
+
+    keys, kinds = simulator.lanes(request, receipt["draw"])
+    scene, label = generator.draw(TINY, kinds[0], key=jax.random.split(keys[0])[0])
+    moved = hardened(scene, label, network, TINY, steps=3, rate=0.2)
+    for one, other in zip(moved, within(TINY, moved), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert float(jnp.max(jnp.abs(moved.core - scene.line.core))) > 0.01
+
+
+def test_a_campaign_goes_on_in_its_middle(simulator, tmp_path):
+    """Stopped between two checkpoints and continued: the same requests and scores as without a stop."""
+    network = Classifier(8, 3, width=2, key=jax.random.key(0))
+    frozen = {r.group: simulator.draw(r, jax.random.key(9)) for r in simulator.requests()}
+    test = continual.join(list(frozen.values()))
+    rule = make_rule(network, "fine_tune", SETTINGS)
+
+    def campaign(requests: int, ledger: Ledger, **options):
+        learner = ReplayLearner(network, rule, frozen, test, SETTINGS)
+        stop = StoppingRule(requests=requests)
+        run_campaign(simulator, learner, AccuracyDriven(0.1), stop, ledger, key=jax.random.key(1), **options)
+        return [(entry.request, entry.receipt, entry.scores) for entry in ledger.answered]
+
+    whole = campaign(5, Ledger(PatternRequest))
+    with Checkpoints(tmp_path / "models", keep=1) as saved:
+        options = {"checkpoints": saved, "save_every": 2}
+        campaign(3, Ledger(PatternRequest, tmp_path / "ledger.jsonl"), **options)
+        resumed = campaign(5, Ledger(PatternRequest, tmp_path / "ledger.jsonl"), **options)
+    assert resumed == whole
+
+
+def test_the_average_network_answers(simulator):
+    """The running mean of weights: equal to them at decay 0, and behind them otherwise."""
+    network = Classifier(8, 3, width=2, key=jax.random.key(0))
+    frozen = {r.group: simulator.draw(r, jax.random.key(9)) for r in simulator.requests()}
+    test = continual.join(list(frozen.values()))
+    apart = {}
+    for decay in (0.0, 0.9):
+        config = LearnerConfig(updates=8, batch=6, average=decay)
+        learner = ReplayLearner(network, make_rule(network, "fine_tune", config), frozen, test, config)
+        model = learner.fit(learner.initial(key=jax.random.key(0)), list(frozen.values()), key=jax.random.key(1))
+        gaps = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b)), model.params, model.average)
+        apart[decay] = max(float(gap) for gap in jax.tree.leaves(gaps))
+    assert apart[0.0] == 0.0 and apart[0.9] > 0.0
 
 
 def test_scores_of_a_known_stream():

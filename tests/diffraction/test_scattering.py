@@ -8,6 +8,7 @@ import pytest
 from jaxsci.diffraction import dislocation, scattering
 from jaxsci.diffraction.benchmark_case import amplitudes_of_gold_sphere
 from jaxsci.diffraction.crystal import lattice_sites
+from jaxsci.diffraction.nonuniform import nonuniform_sum
 
 
 def cloud(atoms: int, seed: int = 0):
@@ -44,6 +45,29 @@ def test_gemm_gradient_is_the_direct_sums(x64):
         return jax.grad(lambda r: jnp.sum(scattering.intensity(field(r))[:4]))(positions)
 
     np.testing.assert_allclose(total(scattering.gemm_sum), total(scattering.direct_sum), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("width", [4, 7])
+def test_nonuniform_fft_is_the_direct_sum(x64, width):
+    """Its error falls tenfold with every point of the kernel; some atoms lie beyond the box, where the sum repeats."""
+    positions, weights = (np.asarray(a) for a in cloud(300))
+    positions, weights = jnp.asarray(1.3 * positions, float), jnp.asarray(weights, complex)
+    direct = scattering.direct_sum(positions, weights, n=12, length=120.0)
+    ours = nonuniform_sum(positions, weights, n=12, length=120.0, width=width)
+    assert float(jnp.max(jnp.abs(ours - direct)) / jnp.max(jnp.abs(direct))) < 10 ** (1.5 - width)
+
+
+def test_nonuniform_gradients_are_the_direct_sums(x64):
+    positions, weights = cloud(60)
+    positions, weights = positions.astype(jnp.float64), weights.astype(complex)
+
+    def slopes(sum_over_atoms):
+        total = lambda r, w: jnp.sum(scattering.intensity(sum_over_atoms(r, w, n=6, length=120.0))[:4])  # noqa: E731
+        return jax.grad(total, (0, 1))(positions, weights)
+
+    for one, other in zip(slopes(nonuniform_sum), slopes(scattering.direct_sum), strict=True):
+        # The kernel's error, 2e-6 for seven points, and its slope's.
+        np.testing.assert_allclose(one, other, atol=3e-5 * float(jnp.max(jnp.abs(other))))
 
 
 @pytest.mark.parametrize("oversampling", [1, 2, 3])

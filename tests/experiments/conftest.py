@@ -144,6 +144,18 @@ TINY = {
         "retrieval.er=2",
         "retrieval.final_er=2",
     ],
+    "diffraction_inverse": [
+        "visible=1",
+        "hidden=1",
+        "prior.n=12",
+        "prior.span=12",
+        "prior.radius=[3.0,3.4]",
+        "prior.oversampling=1",
+        "fit.screening=2",
+        "fit.steps=2",
+        "fit.starts=1",
+        "fit.kept=2",
+    ],
     "diffraction_continual": [
         "policies=[static,accuracy]",
         "rules=[replay,agem]",
