@@ -37,7 +37,7 @@ def whole_list(positions, radius: float = 8.0):
 def dislocated(kind: str, row: int = 0, radius: float = 22.0):
     systems = screws("fcc") if kind == "screw" else edges("fcc")
     b, t, n = (np.asarray(column[row]) for column in systems)
-    line = Line(*(jnp.asarray(v) for v in (GOLD.a * b, t, n)), jnp.array([0.9, 0.45, 0.35]))
+    line = Line(jnp.asarray(GOLD.a * b), jnp.asarray(t), jnp.asarray(n), jnp.array([0.9, 0.45, 0.35]))
     sites = ball(radius)
     return sites, np.asarray(displacement(line, jnp.asarray(sites), poisson=0.42)), b, t
 
