@@ -20,7 +20,8 @@ T = TypeVar("T")
 class Choice:
     """Base of a family of configs told apart by `kind`: `class Linear(Emulator, kind="linear")`.
 
-    A direct subclass opens a family; its own subclasses join it under their `kind`. A field annotated with the family
+    A direct subclass opens a family; its own subclasses join it under their `kind`, or, without one, hold what members
+    share. A field annotated with the family
     accepts any member: the mapping's `kind` entry selects which.
     """
 
@@ -29,9 +30,9 @@ class Choice:
 
     def __init_subclass__(cls, kind: str = "", **rest: Any):
         super().__init_subclass__(**rest)
-        if not kind:
+        if Choice in cls.__bases__:
             cls.members = {}
-        else:
+        elif kind:
             cls.kind = kind
             cls.members[kind] = cls
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxsci.bayesnas.space.base import Space, init_dense
 from jaxsci.bayesnas.space.convolution import (
     average_kernel,
     centred,
@@ -19,7 +18,7 @@ from jaxsci.bayesnas.space.convolution import (
     init_norm,
 )
 from jaxsci.bayesnas.space.graph import all_edges, edge_names, reaches
-from jaxsci.core.config import between, positive, require
+from jaxsci.bayesnas.space.staged import StagedCells
 
 NONE, MAX, AVERAGE, SKIP, SEPARABLE3, SEPARABLE5, DILATED3 = range(7)
 INPUTS, NODES = 2, 6
@@ -28,7 +27,7 @@ KERNEL = 5
 
 
 @dataclass(frozen=True)
-class DartsCell(Space, kind="darts"):
+class DartsCell(StagedCells, kind="darts"):
     """Two input nodes, four inner nodes, 14 edges; the cell's output is a 1 x 1 convolution of all inner nodes.
 
     Operations: none, max and average pooling 3x3, skip, separable convolutions 3x3 and 5x5, dilated separable 3x3. A
@@ -38,19 +37,6 @@ class DartsCell(Space, kind="darts"):
     which here are plain strided convolutions.
     """
 
-    channels: int = 8
-    cells: int = 1
-    stages: int = 3
-    groups: int = 4
-    stem_stride: int = 1
-
-    def __post_init__(self) -> None:
-        positive(self, "cells")
-        between(self, "stages", 1, 4)
-        between(self, "stem_stride", 1, 4)
-        sized = self.groups >= 1 and self.channels >= self.groups and self.channels % self.groups == 0
-        require(sized, "channels", f"a multiple of groups={self.groups}", self.channels)
-
     @property
     def ops(self) -> tuple[str, ...]:
         return ("none", "max_pool_3x3", "avg_pool_3x3", "skip", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3")
@@ -59,39 +45,19 @@ class DartsCell(Space, kind="darts"):
     def decision_names(self) -> tuple[str, ...]:
         return edge_names(EDGES)
 
-    def init(self, inputs: tuple[int, ...], outputs: int, *, key: Key[Array, ""]) -> PyTree:
-        stem, body, last = jax.random.split(key, 3)
-        stages, width = [], self.channels
-        for number in range(self.stages):
-            width = self.channels * 2**number
-            keys = jax.random.split(jax.random.fold_in(body, number), self.cells + 1)
-            stage = {"cells": [_init_cell(width, key=k) for k in keys[:-1]]}
-            if number:
-                stage |= {
-                    "reduce": init_kernel(3, width // 2, width, key=keys[-1]),
-                    "reduce_norm": init_norm(width),
-                }
-            stages.append(stage)
-        return {
-            "stem": init_kernel(3, inputs[-1], self.channels, key=stem),
-            "stem_norm": init_norm(self.channels),
-            "stages": stages,
-            "norm": init_norm(width),
-            "head": init_dense(width, outputs, key=last, gain=1.0),
-        }
+    def init_cell(self, channels: int, *, key: Key[Array, ""]) -> PyTree:
+        return _init_cell(channels, key=key)
 
     def features(
         self, params: PyTree, z: Float[Array, "decisions ops"], x: Float[Array, "batch height width colours"]
     ) -> Float[Array, "batch features"]:
-        state = group_norm(params["stem_norm"], convolve(x, params["stem"], self.stem_stride), self.groups)
-        for stage in params["stages"]:
-            if "reduce" in stage:
-                reduced = convolve(jax.nn.relu(state), stage["reduce"], 2)
-                state = group_norm(stage["reduce_norm"], reduced, self.groups)
+        def run(cells: list[PyTree], state: Array) -> Array:
             before = state
-            for cell in stage["cells"]:
+            for cell in cells:
                 before, state = state, _cell(cell, z, (before, state), self.groups)
-        return jnp.mean(jax.nn.relu(group_norm(params["norm"], state, self.groups)), axis=(1, 2))
+            return state
+
+        return self.through(run, params, x)
 
     def connected(self, choice: Int[np.ndarray, " decisions"]) -> bool:
         return reaches(choice, EDGES, NONE, tuple(range(INPUTS, NODES)))

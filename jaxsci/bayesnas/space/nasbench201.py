@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxsci.bayesnas.space.base import Space, init_dense
 from jaxsci.bayesnas.space.convolution import (
     average_kernel,
     centred,
@@ -18,7 +17,7 @@ from jaxsci.bayesnas.space.convolution import (
     init_norm,
 )
 from jaxsci.bayesnas.space.graph import all_edges, edge_names, reaches
-from jaxsci.core.config import between, positive, require
+from jaxsci.bayesnas.space.staged import StagedCells
 
 NONE, SKIP, CONV1, CONV3, AVERAGE = range(5)
 NODES = 4
@@ -26,8 +25,8 @@ EDGES = all_edges(NODES)
 
 
 @dataclass(frozen=True)
-class NasBench201Cell(Space, kind="nasbench201"):
-    """Stem, `stages` stages of `cells` cells with `channels` doubled from stage to stage, mean over space, head.
+class NasBench201Cell(StagedCells, kind="nasbench201"):
+    """The cell of NAS-Bench-201 in a staged network.
 
     The five operations of NAS-Bench-201 (arXiv:2001.00326) are linear once ReLU stands before the edge and
     normalisation after the node, so a mixed edge is one 3x3 convolution with the kernel
@@ -40,19 +39,6 @@ class NasBench201Cell(Space, kind="nasbench201"):
     cells 1 and 5, groups 4.
     """
 
-    channels: int = 8
-    cells: int = 1
-    stages: int = 3
-    groups: int = 4
-    stem_stride: int = 1
-
-    def __post_init__(self) -> None:
-        positive(self, "cells")
-        between(self, "stages", 1, 4)
-        between(self, "stem_stride", 1, 4)
-        sized = self.groups >= 1 and self.channels >= self.groups and self.channels % self.groups == 0
-        require(sized, "channels", f"a multiple of groups={self.groups}", self.channels)
-
     @property
     def ops(self) -> tuple[str, ...]:
         return ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -61,26 +47,8 @@ class NasBench201Cell(Space, kind="nasbench201"):
     def decision_names(self) -> tuple[str, ...]:
         return edge_names(EDGES)
 
-    def init(self, inputs: tuple[int, ...], outputs: int, *, key: Key[Array, ""]) -> PyTree:
-        stem, body, last = jax.random.split(key, 3)
-        widths = [self.channels * 2**stage for stage in range(self.stages)]
-        stages = []
-        for number, width in enumerate(widths):
-            keys = jax.random.split(jax.random.fold_in(body, number), self.cells + 1)
-            stage = {"cells": [_init_cell(width, key=k) for k in keys[:-1]]}
-            if number:
-                stage |= {
-                    "reduce": init_kernel(3, width // 2, width, key=keys[-1]),
-                    "reduce_norm": init_norm(width),
-                }
-            stages.append(stage)
-        return {
-            "stem": init_kernel(3, inputs[-1], self.channels, key=stem),
-            "stem_norm": init_norm(self.channels),
-            "stages": stages,
-            "norm": init_norm(widths[-1]),
-            "head": init_dense(widths[-1], outputs, key=last, gain=1.0),
-        }
+    def init_cell(self, channels: int, *, key: Key[Array, ""]) -> PyTree:
+        return _init_cell(channels, key=key)
 
     def features(
         self, params: PyTree, z: Float[Array, "decisions ops"], x: Float[Array, "batch height width colours"]
@@ -91,14 +59,13 @@ class NasBench201Cell(Space, kind="nasbench201"):
         self, cell, params: PyTree, z: Float[Array, "decisions ops"], x: Float[Array, "batch height width colours"]
     ) -> Float[Array, "batch features"]:
         """`features` with `cell(params, z, x, groups)` in place of the merged one, as `explicit` does."""
-        state = group_norm(params["stem_norm"], convolve(x, params["stem"], self.stem_stride), self.groups)
-        for stage in params["stages"]:
-            if "reduce" in stage:
-                reduced = convolve(jax.nn.relu(state), stage["reduce"], 2)
-                state = group_norm(stage["reduce_norm"], reduced, self.groups)
-            for one in stage["cells"]:
+
+        def run(cells: list[PyTree], state: Array) -> Array:
+            for one in cells:
                 state = cell(one, z, state, self.groups)
-        return jnp.mean(jax.nn.relu(group_norm(params["norm"], state, self.groups)), axis=(1, 2))
+            return state
+
+        return self.through(run, params, x)
 
     def connected(self, choice: Int[np.ndarray, " decisions"]) -> bool:
         return reaches(choice, EDGES, NONE, (NODES - 1,))
