@@ -14,8 +14,10 @@ def weno5_js(a: Array, b: Array, c: Array, d: Array, e: Array) -> Array:
     Jiang and Shu 1996, J. Comput. Phys. 126, 202-228, equations 2.14-2.17; their epsilon, 1e-6, is absolute: it suits
     values of order one.
     """
-    e0, e1, e2 = (1e-6 + smooth for smooth in _smoothness(a, b, c, d, e))
     # The weights 0.1 / e0^2, 0.6 / e1^2, 0.3 / e2^2, multiplied through by (e0 e1 e2)^2: one division instead of four.
+    # With e a hundred times theirs, the square of the weights' sum, by which its derivative divides, is above 1e-38,
+    # the least of single precision, where all is flat.
+    e0, e1, e2 = (1e-4 + 1e2 * smooth for smooth in _smoothness(a, b, c, d, e))
     w0, w1, w2 = jnp.square(e1 * e2), 6 * jnp.square(e0 * e2), 3 * jnp.square(e0 * e1)
     return _combine(w0, w1, w2, a, b, c, d, e)
 

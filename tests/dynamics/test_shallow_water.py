@@ -1,9 +1,12 @@
 """Shallow water: exact solutions, exact symmetries, what is conserved, and derivatives that are right."""
 
+from typing import Any, Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 from scipy.optimize import brentq
 
 from jaxsci.assimilation.derivative_check import taylor_remainders
@@ -135,6 +138,19 @@ def test_gradient_at_rest_is_finite():
     model = ShallowWater(1 / 6, 5e-3)
     gradient = jax.grad(lambda q: jnp.sum(model(q)[0] * jnp.arange(6.0)[:, None]))(rest)
     assert jnp.isfinite(gradient).all() and jnp.abs(gradient).max() > 0
+
+
+@pytest.mark.parametrize("weights", ["js", "z"])
+def test_gradient_in_single_precision_is_that_in_double(weights: Literal["js", "z"]):
+    """Most of the plane is flat: the weights of the reconstruction are then products of very small numbers."""
+
+    def gradient(dtype: Any) -> Array:
+        model = ShallowWater(1 / 32, 2e-3, weights=weights)
+        start = gaussian_bump(jnp.array([0.1, -0.2], dtype), 32, width=0.08).astype(dtype)
+        return jax.jit(jax.grad(lambda q: jnp.sum(jnp.square(model(model(q))[1:]))))(start)
+
+    exact = np.asarray(gradient(jnp.float64))
+    np.testing.assert_allclose(gradient(jnp.float32), exact, atol=1e-3 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize(
