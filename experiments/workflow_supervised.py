@@ -22,7 +22,12 @@ from jaxsci.core.rundir import Run
 from jaxsci.core.summary import Reference, Summary
 from jaxsci.workflows.baselines import z_worker_scores
 from jaxsci.workflows.batch import runs_of
-from jaxsci.workflows.calibration import expected_calibration_error, fit_temperature, tempered
+from jaxsci.workflows.calibration import (
+    expected_calibration_error,
+    fit_temperature,
+    log_odds_of_anomaly,
+    tempered,
+)
 from jaxsci.workflows.features import FINE_SCALE, fit_scaling
 from jaxsci.workflows.graph import dag
 from jaxsci.workflows.metrics import interval
@@ -65,7 +70,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         mean = members.mean(axis=0)
         temperature = fit_temperature(mean[held_out][on_worker[held_out]], labels[held_out][on_worker[held_out]])
         calm = tempered(mean, temperature)
-        score = np.log1p(-mean[..., 0]) - np.log(mean[..., 0])
+        score = log_odds_of_anomaly(mean)
         scores.append(score)
         one = evaluate(score[test], workflow.take(test))
         here = on_worker[test]

@@ -1,6 +1,6 @@
 """Which dislocation, exactly: every (b, t) of the lattice is fitted to the counts through the simulator, and ranked.
 
-The orientation is known. For each hypothesis the facets' distances, the line's place and a quadratic phase for each
+The orientation is known. For each hypothesis the facets' distances, the line's place and a cubic phase for each
 reflection are found by Adam on the Poisson deviance, from several starts at once. Hypotheses that fit equally well are
 reported as a tie; another reflection, chosen for the contrast it gives between them, resolves it.
 """
@@ -8,6 +8,7 @@ reported as a tie; another reflection, chosen for the contrast it gives between 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import jax
@@ -22,6 +23,9 @@ from jaxsci.diffraction.crystal import Body, family_normals, support_on_grid
 from jaxsci.diffraction.dislocation import Line, displacement
 from jaxsci.diffraction.generator import Prior
 from jaxsci.diffraction.lattice import Centring, Reflection, edges, screws
+
+
+MONOMIALS = [power for power in product(range(4), repeat=3) if sum(power) in (2, 3)]  # x^i y^j z^k
 
 
 class Hypothesis(NamedTuple):
@@ -46,8 +50,9 @@ class Shape(NamedTuple):
 
     distances: Float[Array, "14"]
     core: Float[Array, "3"]
-    quadratic: Float[Array, "reflections 6"]
-    """Of the phase: radians per voxel^2, times xx, yy, zz, xy, yz, zx."""
+    """A point of the line, from the body's centre of mass."""
+    bending: Float[Array, "reflections 16"]
+    """Of the phase: radians, times each of `MONOMIALS` of the coordinates over the largest radius."""
 
 
 class Fit(NamedTuple):
@@ -106,13 +111,15 @@ def expected_of(
     points = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1)
     normals = jnp.asarray(family_normals((1, 1, 1), (1, 0, 0)), jnp.float32)
     density = support_on_grid(Body(normals, shape.distances), axis, softness=prior.softness)
+    centre = jnp.einsum("xyz,xyzi->i", density, points) / jnp.sum(density)
     line = Line(vectors[0], vectors[1], vectors[2], shape.core)
-    u = displacement(line, points, poisson=prior.matter.poisson, core_radius=prior.core_radius)
-    x, y, z = axis[:, None, None], axis[:, None], axis
+    u = displacement(line, points - centre, poisson=prior.matter.poisson, core_radius=prior.core_radius)
+    relative = axis / prior.radius[1]
+    powers = jnp.stack([relative**k for k in range(4)])
     found = []
     for number, reflection in enumerate(reflections):
-        xx, yy, zz, xy, yz, zx = shape.quadratic[number]
-        bent = xx * x * x + yy * y * y + zz * z * z + xy * x * y + yz * y * z + zx * z * x
+        i, j, k = np.transpose(MONOMIALS)
+        bent = jnp.einsum("m,mx,my,mz->xyz", shape.bending[number], powers[i], powers[j], powers[k])
         phase = 2 * jnp.pi * (u @ jnp.asarray(reflection, jnp.float32)) + bent
         field = jax.lax.complex(density * jnp.cos(phase), density * jnp.sin(phase))
         found.append(scattering.intensity(scattering.far_field(field, prior.n, prior.oversampling)))
@@ -138,34 +145,47 @@ def rank(
 ) -> Ranking:
     """Fit the candidates to the patterns of one crystal in its cubic axes, and order them by deviance.
 
-    Those that the screening leaves behind keep its deviance and come after the others.
+    Those that the screening leaves behind keep its deviance and come after the others. What none of the reflections
+    shows is one model, the perfect crystal's: it is fitted once, for all such candidates.
     """
     starts = _starts(prior, len(reflections), config.starts, key=key)
-    fixed = {"prior": prior, "reflections": tuple(reflections), "rate": config.rate}
-    vectors = jnp.asarray([[c.burgers, c.direction, c.normal] for c in candidates], jnp.float32)
-    alike = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(candidates), *leaf.shape)), starts)
-    shapes, deviances = _solve(vectors, alike, jnp.asarray(counts), steps=config.screening, **fixed)
-    screened = _ordered(candidates, shapes, deviances)
+    models = _models(candidates, reflections)
+    solve = partial(_solve, counts=jnp.asarray(counts), prior=prior, reflections=tuple(reflections), rate=config.rate)
+    alike = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(models), *leaf.shape)), starts)
+    screened = _ordered(models, *solve(_vectors(models), alike, steps=config.screening))
     ahead, behind = screened[: config.kept], screened[config.kept :]
-    vectors = jnp.asarray([[*f.hypothesis[1:]] for f in ahead], jnp.float32)
-    begun = jax.tree.map(lambda *leaves: jnp.stack(leaves)[:, None], *(f.shape for f in ahead))
-    shapes, deviances = _solve(vectors, begun, jnp.asarray(counts), steps=config.steps, **fixed)
-    fits = _ordered([f.hypothesis for f in ahead], shapes, deviances)
-    tied = [fit for fit in fits if fit.deviance <= (1 + config.tie) * fits[0].deviance]
-    return Ranking((*fits, *behind), tuple(tied))
+    begun = jax.tree.map(lambda *leaves: jnp.stack(leaves)[:, None], *(fits[0].shape for fits in ahead))
+    groups = [[fit.hypothesis for fit in fits] for fits in ahead]
+    refined = _ordered(groups, *solve(_vectors(groups), begun, steps=config.steps))
+    fits = [fit for group in (*refined, *behind) for fit in group]
+    compared = [fit for group in refined for fit in group]
+    tied = [fit for fit in compared if fit.deviance <= (1 + config.tie) * fits[0].deviance]
+    return Ranking(tuple(fits), tuple(tied))
+
+
+def _models(candidates: Sequence[Hypothesis], reflections: Sequence[Reflection]) -> list[list[Hypothesis]]:
+    """The candidates in groups of one model: those that no reflection shows, and every other by itself."""
+    shown = [c for c in candidates if any(c.shows(g) for g in reflections)]
+    alike = [c for c in candidates if c not in shown]
+    return [group for group in (alike, *([c] for c in shown)) if group]
+
+
+def _vectors(models: Sequence[Sequence[Hypothesis]]) -> Float[Array, "models 3 3"]:
+    """Rows b, t, n of each group's first."""
+    return jnp.asarray([group[0][1:] for group in models], jnp.float32)
 
 
 def _ordered(
-    candidates: Sequence[Hypothesis], shapes: Shape, deviances: Float[Array, "candidates starts"]
-) -> list[Fit]:
-    """Each candidate at its best start, the best candidate first."""
+    models: Sequence[Sequence[Hypothesis]], shapes: Shape, deviances: Float[Array, "models starts"]
+) -> list[list[Fit]]:
+    """Each group at its best start, the best group first."""
     found = np.where(np.isfinite(deviances), deviances, np.inf)
-    fits = []
-    for row, candidate in enumerate(candidates):
+    groups = []
+    for row, group in enumerate(models):
         start = int(found[row].argmin())
         shape = jax.tree.map(lambda leaf, at=(row, start): leaf[at], shapes)
-        fits.append(Fit(candidate, float(found[row, start]), shape))
-    return sorted(fits, key=lambda fit: fit.deviance)
+        groups.append([Fit(hypothesis, float(found[row, start]), shape) for hypothesis in group])
+    return sorted(groups, key=lambda fits: fits[0].deviance)
 
 
 def next_reflection(ranking: Ranking, options: Sequence[Reflection]) -> Reflection:
@@ -189,7 +209,7 @@ def _starts(prior: Prior, reflections: int, count: int, *, key: Key[Array, ""]) 
     radius = jax.random.uniform(size, (count, 1), minval=low, maxval=high)
     relative = jnp.concatenate([jnp.ones(8), jnp.full(6, sum(prior.ratio) / 2)])
     core = radius * jax.random.uniform(place, (count, 3), minval=-prior.core, maxval=prior.core)
-    return Shape(radius * relative, core, jnp.zeros((count, reflections, 6)))
+    return Shape(radius * relative, core, jnp.zeros((count, reflections, len(MONOMIALS))))
 
 
 @partial(jax.jit, static_argnames=("prior", "reflections", "steps", "rate"))
@@ -212,10 +232,12 @@ def _solve(
 def _fit(
     vectors: Array, start: Shape, *, counts: Array, prior: Prior, reflections: tuple, steps: int, rate: float
 ) -> tuple[Shape, Array]:
-    scale = Shape(jnp.float32(1.0), jnp.float32(1.0), jnp.float32(0.02))  # a unit of each is about as large a change
+    turn = 0.4  # a unit of each unknown is then about as large a change
+    # A line that has left the crystal is none: it would only help to bend the lattice a little.
+    reach = (prior.core + prior.jitter) * prior.radius[1]
 
     def shape_of(units: Shape) -> Shape:
-        return jax.tree.map(lambda a, b: a * b, units, scale)
+        return Shape(units.distances, reach * jnp.tanh(units.core / reach), turn * units.bending)
 
     def loss(units: Shape) -> Array:
         # The root tames the first steps, when the deviance is thousands of times its final value.
@@ -230,6 +252,7 @@ def _fit(
         change, memory = optimizer.update(jax.grad(loss)(units), memory)
         return (optax.apply_updates(units, change), memory), None
 
-    units = jax.tree.map(lambda a, b: a / b, start, scale)
+    inside = jnp.clip(start.core / reach, -0.99, 0.99)
+    units = Shape(start.distances, reach * jnp.arctanh(inside), start.bending / turn)
     (units, _), _ = jax.lax.scan(update, (units, optimizer.init(units)), None, length=steps)
     return shape_of(units), jnp.square(loss(units))

@@ -1,7 +1,7 @@
 """A crystal with a known dislocation, measured in any reflections: what the inverse fits are tried on.
 
 Not the model that is fitted: the object is sampled more finely and bent by a random smooth displacement, which a
-quadratic phase takes up in part.
+cubic phase takes up in part.
 """
 
 from collections.abc import Sequence

@@ -15,6 +15,12 @@ def tempered(p: Float[np.ndarray, "*batch classes"], temperature: float) -> Floa
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
+def log_odds_of_anomaly(p: Float[np.ndarray, "*batch classes"]) -> Float[np.ndarray, "*batch"]:
+    """`log((1 - p_0) / p_0)` with class 0 the normal one; by the sum of the others, as p_0 may round to one."""
+    p = np.maximum(p.astype(np.float64), 1e-30)
+    return np.log(p[..., 1:].sum(axis=-1)) - np.log(p[..., 0])
+
+
 def fit_temperature(p: Float[np.ndarray, "n classes"], y: Int[np.ndarray, "n"]) -> float:
     """The temperature with the least cross-entropy, between 1/20 and 20."""
 

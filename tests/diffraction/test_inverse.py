@@ -16,7 +16,7 @@ G = (1, 1, 1)
 def counts_of(hypothesis, seed: int = 0):
     vectors = jnp.asarray([hypothesis.burgers, hypothesis.direction, hypothesis.normal], jnp.float32)
     distances = jnp.asarray(3.8 * np.r_[np.ones(8), np.full(6, 1.2)], jnp.float32)
-    shape = inverse.Shape(distances, jnp.array([0.4, -0.3, 0.6]), jnp.zeros((1, 6)))
+    shape = inverse.Shape(distances, jnp.array([0.4, -0.3, 0.6]), jnp.zeros((1, 16)))
     mean = inverse.expected_of(vectors, shape, PRIOR, [G])
     mean = detector.expected_counts(mean, photons=1e6, background=PRIOR.background)
     return detector.count(mean, key=jax.random.key(seed))
@@ -57,7 +57,7 @@ def test_one_crystal_in_any_reflection():
 def test_the_reflection_that_shows_all_is_proposed():
     """Of none and the three screws that (111) hides, (3 1 -1) shows all three, which the others do not."""
     lost = [h for h in CANDIDATES if h.kind == "none" or (h.kind == "screw" and not h.shows(G))]
-    shape = inverse.Shape(jnp.ones(14), jnp.zeros(3), jnp.zeros((1, 6)))
+    shape = inverse.Shape(jnp.ones(14), jnp.zeros(3), jnp.zeros((1, 16)))
     fits = tuple(inverse.Fit(h, 1.0, shape) for h in lost)
     options = [(1, -1, 1), (2, 0, 0), (2, 2, 0), (3, 1, -1)]
     best = inverse.next_reflection(inverse.Ranking(fits, fits), options)

@@ -1,11 +1,11 @@
 """The command line called inside the test process, and one finished tiny run of each experiment that tests share."""
 
+import fcntl
 import io
+import json
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -346,24 +346,6 @@ def call_main(*arguments: str) -> Outcome:
     return Outcome(code, out.getvalue().splitlines(), err.getvalue().splitlines())
 
 
-def tiny_overrides(name: str) -> list[str]:
-    if name not in TINY:
-        pytest.fail(f"no tiny version of experiment '{name}'; add its overrides to TINY in {Path(__file__).name}")
-    if name in NEEDS:
-        pytest.importorskip(NEEDS[name], reason=f"{name} compares with {NEEDS[name]}, which is not installed")
-    return [f"experiment={name}", *(line.replace("FIRST_DAYS", _first_days()) for line in TINY[name])]
-
-
-@cache
-def _first_days() -> str:
-    """A file with the first 300 days of the packaged field, and errors on them."""
-    field = fields.load_field()
-    errors = 10 * np.random.default_rng(0).normal(size=field.values[:300].shape)
-    path = Path(tempfile.mkdtemp(prefix="jaxsci_tests_")) / "first_days.npz"
-    np.savez(path, lat=field.lat, lon=field.lon, time=field.time[:300], z=field.values[:300] + errors)
-    return str(path)
-
-
 @pytest.fixture
 def call(tmp_path, monkeypatch) -> Callable[..., Outcome]:
     """Calls the command line in an empty directory of its own."""
@@ -372,21 +354,65 @@ def call(tmp_path, monkeypatch) -> Callable[..., Outcome]:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Callable[[str], list[str]]:
-    """The overrides of an experiment's tiny version."""
-    return tiny_overrides
+def shared(tmp_path_factory) -> Path:
+    """A directory that all the test processes of one session see."""
+    own = tmp_path_factory.getbasetemp()
+    path = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@contextmanager
+def alone(path: Path):
+    """Whoever comes second waits until the first has left."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Callable[[str], tuple[Path, Outcome]]:
-    """The directory and outcome of a tiny run of an experiment, made once. Only look at it: copy it to change it."""
-    made: dict[str, tuple[Path, Outcome]] = {}
+def tiny(shared) -> Callable[[str], list[str]]:
+    """The overrides of an experiment's tiny version."""
+
+    def overrides(name: str) -> list[str]:
+        if name not in TINY:
+            pytest.fail(f"no tiny version of experiment '{name}'; add its overrides to TINY in {Path(__file__).name}")
+        if name in NEEDS:
+            pytest.importorskip(NEEDS[name], reason=f"{name} compares with {NEEDS[name]}, which is not installed")
+        first_days = shared / "first_days.npz"
+        if any("FIRST_DAYS" in line for line in TINY[name]):
+            with alone(shared / "first_days.lock"):
+                if not first_days.exists():
+                    write_first_days(first_days)
+        return [f"experiment={name}", *(line.replace("FIRST_DAYS", str(first_days)) for line in TINY[name])]
+
+    return overrides
+
+
+def write_first_days(path: Path) -> None:
+    """The first 300 days of the packaged field, with errors on them."""
+    field = fields.load_field()
+    errors = 10 * np.random.default_rng(0).normal(size=field.values[:300].shape)
+    np.savez(path, lat=field.lat, lon=field.lon, time=field.time[:300], z=field.values[:300] + errors)
+
+
+@pytest.fixture(scope="session")
+def finished(shared, tiny) -> Callable[[str], tuple[Path, Outcome]]:
+    """The directory and outcome of a tiny run of an experiment, made once by one of the test processes.
+
+    Only look at it: copy it to change it.
+    """
 
     def get(name: str) -> tuple[Path, Outcome]:
-        if name not in made:
-            directory = tmp_path_factory.mktemp("finished") / "a run"
-            made[name] = directory, call_main(*tiny_overrides(name), f"hydra.run.dir={directory}")
-        return made[name]
+        overrides = tiny(name)
+        place = shared / name.replace("/", "_")
+        place.mkdir(exist_ok=True)
+        directory, record = place / "a run", place / "outcome.json"
+        with alone(place / "lock"):
+            if not record.exists():
+                outcome = call_main(*overrides, f"hydra.run.dir={directory}")
+                record.write_text(json.dumps(outcome._asdict()), encoding="utf-8")
+        return directory, Outcome(**json.loads(record.read_text(encoding="utf-8")))
 
     return get
 

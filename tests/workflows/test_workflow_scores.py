@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from jaxsci.workflows.baselines import rms_log_z, worker_mean, z_worker_scores
-from jaxsci.workflows.calibration import fit_temperature, tempered
+from jaxsci.workflows.calibration import fit_temperature, log_odds_of_anomaly, tempered
 from jaxsci.workflows.density import fit_density
 from jaxsci.workflows.features import fit_scaling, standardised, telemetry
 from jaxsci.workflows.flowbench import load_workflow
@@ -96,3 +96,10 @@ def test_per_class_auc_uses_normal_runs_and_its_own():
     y = np.array([[0, 1], [0, 0], [2, 0]])
     scores = np.array([[0.1, 0.9], [0.2, 0.3], [0.0, 0.5]])
     assert per_class_auc(scores, y, ("normal", "cpu_2", "hdd_5")) == {"cpu_2": 1.0, "hdd_5": 0.0}
+
+
+def test_log_odds_are_finite_and_ordered_where_a_probability_rounds_to_one():
+    p = np.array([[1.0, 1e-9, 0.0], [1.0, 1e-12, 0.0], [0.5, 0.25, 0.25], [0.0, 1.0, 0.0]], np.float32)
+    found = log_odds_of_anomaly(p)
+    assert np.isfinite(found).all() and found[1] < found[0] < found[2] < found[3]
+    np.testing.assert_allclose(found[[0, 2]], [np.log(1e-9), 0.0], atol=1e-6)
