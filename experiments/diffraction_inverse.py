@@ -194,9 +194,9 @@ def _summary(config: Config, known: list[Hypothesis], visible: list[Case], hidde
         "is the truth and is not tied.",
         f"The measured object is sampled {config.prior.oversampling} times a voxel and bent by a smooth random strain "
         f"of {config.prior.strain} rad; the fits sample {config.fit_oversampling} time(s), with cubic phases only.",
-        "A tie is reported rightly where the perfect crystal and all screws of g.b = 0 are tied, and nothing of |g.b| > 0 "
-        "with them; ties_exact asks that no edge of g.b = 0 is either: by their residual contrast |g.(b x t)| / 8 of 0.05 "
-        "some bend the phase hardly more than the strain does.",
+        "A tie is reported rightly where the perfect crystal and all screws of g.b = 0 are tied, and nothing of "
+        "|g.b| > 0 with them; ties_exact asks that no edge of g.b = 0 is either: with a residual contrast "
+        "|g.(b x t)| / 8 of 0.05 some bend the phase hardly more than the strain does.",
     )
     return Summary("diffraction_inverse", metrics, references, {}, notes)
 

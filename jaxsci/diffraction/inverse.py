@@ -24,7 +24,6 @@ from jaxsci.diffraction.dislocation import Line, displacement
 from jaxsci.diffraction.generator import Prior
 from jaxsci.diffraction.lattice import Centring, Reflection, edges, screws
 
-
 MONOMIALS = [power for power in product(range(4), repeat=3) if sum(power) in (2, 3)]  # x^i y^j z^k
 
 
