@@ -85,14 +85,23 @@ def superellipsoid(
     return jax.nn.sigmoid((1 - radius) * jnp.min(axes) / softness)
 
 
-def support_on_grid(body: Body, axis: Float[Array, " n"], *, softness: float = 0.35) -> Float[Array, "n n n"]:
-    """S(r) on the grid `axis` x `axis` x `axis`: as `support`, with n.r from outer sums, facet after facet."""
-    along = body.normals[:, :, None] * (axis / softness)
-    depths = body.distances / softness
-    result = jnp.ones((len(axis),) * 3, axis.dtype)
-    for facet in range(len(body.distances)):
-        x, y, z = along[facet]
-        result *= jax.nn.sigmoid((depths[facet] - x)[:, None, None] - y[:, None] - z)
+def grid_points(axis: Float[np.ndarray, " n"]) -> Float[np.ndarray, "4 points"]:
+    """x, y, z and 1 of all points of `axis` x `axis` x `axis`, the last coordinate running fastest.
+
+    Distances from planes are then one matrix product, and what follows runs along flat arrays.
+    """
+    places = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1)
+    return np.concatenate([places, np.ones_like(places[:1])]).astype(np.float32)
+
+
+def support_on_grid(
+    body: Body, grid: Float[np.ndarray, "4 points"], *, softness: float = 0.35
+) -> Float[Array, " points"]:
+    """S(r) at `grid_points`: as `support`, facet after facet."""
+    depths = jnp.concatenate([-body.normals, body.distances[:, None]], axis=1) / softness @ grid
+    result = jax.nn.sigmoid(depths[0])
+    for depth in depths[1:]:
+        result *= jax.nn.sigmoid(depth)
     return result
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxsci.diffraction.trigonometry import angle
+
 PI = jnp.pi
 
 
@@ -72,12 +74,6 @@ def in_plane(
     shear = (1 - 2 * poisson) / (4 * (1 - poisson))
     along_y = -edge / (2 * PI) * (shear * jnp.log(safe) + (x * x - y * y) * ratio)
     return along_x, along_y, screw / (2 * PI) * theta
-
-
-def angle(y: Float[Array, "*shape"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """atan2 whose gradient at the origin, where a voxel may well lie, is zero instead of NaN."""
-    at_core = (x == 0) & (y == 0)
-    return jnp.where(at_core, 0.0, jnp.arctan2(y, jnp.where(at_core, 1.0, x)))
 
 
 def partials(line: Line, separation: float) -> tuple[Line, Line]:

@@ -15,9 +15,10 @@ from jaxtyping import Array, Complex, Float, Int, Key
 from jaxsci.core.config import between, positive, require
 from jaxsci.core.errors import ConfigError, did_you_mean
 from jaxsci.diffraction import detector, scattering
-from jaxsci.diffraction.crystal import Body, rotated, support_on_grid, wulff
+from jaxsci.diffraction.crystal import Body, grid_points, rotated, support_on_grid, wulff
 from jaxsci.diffraction.dislocation import Line, in_plane
 from jaxsci.diffraction.lattice import MATERIALS, Material, check_reflection, edges, screws
+from jaxsci.diffraction.trigonometry import unit_phasor
 
 VERSION = 1  # of what a key means; raise it with any change below
 CLASSES = ("none", "edge", "screw", "mixed")
@@ -137,17 +138,19 @@ def draw(prior: Prior, kind: Int[Array, ""], *, key: Key[Array, ""]) -> tuple[Sc
 
 def object_of(scene: Scene, prior: Prior) -> Complex[Array, "k k k"]:
     """S(r) exp(2 pi i g.u + i strain) on the fine grid."""
-    axis = jnp.asarray(scattering.fine_axis(prior.span, prior.oversampling), jnp.float32)
-    density = support_on_grid(scene.body, axis, softness=prior.softness)
-    phase = dislocation_phase(scene, prior, axis) + _strain_phase(scene, axis)
-    return jax.lax.complex(density * jnp.cos(phase), density * jnp.sin(phase))
+    axis = scattering.fine_axis(prior.span, prior.oversampling)
+    grid = grid_points(axis)
+    density = support_on_grid(scene.body, grid, softness=prior.softness)
+    phase = dislocation_phase(scene, prior, grid) + _strain_phase(scene, axis)
+    return (density * unit_phasor(phase)).reshape((len(axis),) * 3)
 
 
-def dislocation_phase(scene: Scene, prior: Prior, axis: Float[Array, " k"]) -> Float[Array, "k k k"]:
+def dislocation_phase(scene: Scene, prior: Prior, grid: Float[np.ndarray, "4 points"]) -> Float[Array, " points"]:
     """2 pi g.u of the scene's line (radians)."""
     line, g = scene.line, scene.reflection
     across = jnp.cross(line.normal, line.direction)
-    x, y = (_projection(v, axis - line.core[:, None]) for v in (across, line.normal))
+    frame = jnp.stack([across, line.normal])
+    x, y = jnp.concatenate([frame, -(frame @ line.core)[:, None]], axis=1) @ grid
     parts = in_plane(
         x,
         y,
@@ -228,13 +231,10 @@ def _defect(prior: Prior, kind: Int[Array, ""], *, key: Key[Array, ""]) -> tuple
     return burgers, direction, normal, system
 
 
-def _strain_phase(scene: Scene, axis: Float[Array, " k"]) -> Float[Array, "k k k"]:
+def _strain_phase(scene: Scene, axis: Float[np.ndarray, " k"]) -> Float[Array, " points"]:
     """A wave is a product of three functions of one coordinate each: no voxel needs a cosine."""
-    waves = jnp.exp(1j * scene.wave_vectors[:, :, None] * axis)
-    left = (scene.wave_amplitudes[:, None] * waves[:, 0])[:, :, None] * waves[:, 1][:, None, :]
-    return jnp.einsum("wxy,wz->xyz", left, waves[:, 2]).real
-
-
-def _projection(vector: Float[Array, "3"], axes: Float[Array, "3 k"]) -> Float[Array, "k k k"]:
-    x, y, z = vector[:, None] * axes
-    return x[:, None, None] + y[:, None] + z
+    along_x, along_y, along_z = jnp.moveaxis(jnp.exp(1j * scene.wave_vectors[..., None] * jnp.float32(axis)), 1, 0)
+    left = scene.wave_amplitudes[:, None] * along_x
+    right = (along_y[:, :, None] * along_z[:, None, :]).reshape(len(left), -1)
+    left, right = jnp.concatenate([left.real, -left.imag]), jnp.concatenate([right.real, right.imag])
+    return (left.T @ right).ravel()

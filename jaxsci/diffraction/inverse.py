@@ -19,10 +19,11 @@ from jaxtyping import Array, Float, Key
 
 from jaxsci.core.config import positive
 from jaxsci.diffraction import detector, scattering
-from jaxsci.diffraction.crystal import Body, family_normals, support_on_grid
+from jaxsci.diffraction.crystal import Body, family_normals, grid_points, support_on_grid
 from jaxsci.diffraction.dislocation import Line, displacement
 from jaxsci.diffraction.generator import Prior
 from jaxsci.diffraction.lattice import Centring, Reflection, edges, screws
+from jaxsci.diffraction.trigonometry import unit_phasor
 
 MONOMIALS = [power for power in product(range(4), repeat=3) if sum(power) in (2, 3)]  # x^i y^j z^k
 
@@ -106,21 +107,19 @@ def expected_of(
     vectors: Float[Array, "3 3"], shape: Shape, prior: Prior, reflections: Sequence[Reflection]
 ) -> Float[Array, "reflections n n n"]:
     """Intensities (unnormalised) of a hypothesis, rows b, t, n of `vectors`, in the cubic axes."""
-    axis = jnp.asarray(scattering.fine_axis(prior.span, prior.oversampling), jnp.float32)
-    points = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    axis = scattering.fine_axis(prior.span, prior.oversampling)
+    grid = grid_points(axis)
+    points = grid[:3].T
     normals = jnp.asarray(family_normals((1, 1, 1), (1, 0, 0)), jnp.float32)
-    density = support_on_grid(Body(normals, shape.distances), axis, softness=prior.softness)
-    centre = jnp.einsum("xyz,xyzi->i", density, points) / jnp.sum(density)
+    density = support_on_grid(Body(normals, shape.distances), grid, softness=prior.softness)
+    centre = density @ points / jnp.sum(density)
     line = Line(vectors[0], vectors[1], vectors[2], shape.core)
     u = displacement(line, points - centre, poisson=prior.matter.poisson, core_radius=prior.core_radius)
-    relative = axis / prior.radius[1]
-    powers = jnp.stack([relative**k for k in range(4)])
+    bends = np.stack([np.prod((points / prior.radius[1]) ** np.array(powers), axis=1) for powers in MONOMIALS])
     found = []
     for number, reflection in enumerate(reflections):
-        i, j, k = np.transpose(MONOMIALS)
-        bent = jnp.einsum("m,mx,my,mz->xyz", shape.bending[number], powers[i], powers[j], powers[k])
-        phase = 2 * jnp.pi * (u @ jnp.asarray(reflection, jnp.float32)) + bent
-        field = jax.lax.complex(density * jnp.cos(phase), density * jnp.sin(phase))
+        phase = 2 * jnp.pi * (u @ jnp.asarray(reflection, jnp.float32)) + shape.bending[number] @ bends
+        field = (density * unit_phasor(phase)).reshape((len(axis),) * 3)
         found.append(scattering.intensity(scattering.far_field(field, prior.n, prior.oversampling)))
     return jnp.stack(found)
 

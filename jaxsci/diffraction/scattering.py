@@ -27,15 +27,24 @@ def far_field(field: Complex[Array, "k k k"], n: int, oversampling: int) -> Comp
     """The n^3 momenta of an object on the grid of `fine_axis`, in units of the field's sum.
 
     What an FFT of the object, padded to (n * oversampling)^3 and cropped to the central n^3, gives; three matrix
-    products with the rows of that transform which are kept cost less wherever the object is smaller than the padding.
+    products with the cosines and sines of the momenta which are kept cost less wherever the object is smaller than the
+    padding. Those of negative momenta are the same up to a sign.
     """
-    momenta = 2 * np.pi * (np.arange(n) - n // 2) / n
     points = field.shape[0]
     positions = (np.arange(points) - points // 2) / oversampling
-    wave = jnp.asarray(np.exp(1j * np.outer(momenta, positions)), field.dtype)
-    result = jnp.einsum("pz,xyz->xyp", wave, field)
-    result = jnp.einsum("py,xyz->xpz", wave, result)
-    return jnp.einsum("px,xyz->pyz", wave, result) / oversampling**3
+    turn = np.outer(2 * np.pi / n * np.arange(n // 2 + 1), positions)
+    waves = jnp.asarray(np.concatenate([np.cos(turn), np.sin(turn[1:])]), field.real.dtype)
+    # Real and imaginary part by themselves: stacked, the field would be worked out anew for every element of a product.
+    result = jax.lax.complex(_real_transform(field.real, waves), _real_transform(field.imag, waves))
+    for axis in range(3):
+        result = _signed(result, n, axis)
+    return result / oversampling**3
+
+
+def _real_transform(values: Float[Array, "k k k"], waves: Float[Array, "rows k"]) -> Float[Array, "rows rows rows"]:
+    k = values.shape[0]
+    result = (waves @ values.reshape(k, -1)).reshape(-1, k, k)
+    return jnp.einsum("py,xyz->xpz", waves, result) @ waves.T
 
 
 def padded_far_field(field: Complex[Array, "k k k"], n: int, oversampling: int) -> Complex[Array, "n n n"]:
@@ -108,8 +117,8 @@ def gemm_sum(
     total, _ = jax.lax.scan(add, jnp.zeros((2 * rows, rows * rows), positions.dtype), (left, y, z))
     real, imaginary = total.reshape(2, rows, rows, rows)
     result = jax.lax.complex(real, imaginary)
-    for _ in range(3):  # each pass turns the first axis into momenta and moves it last
-        result = jnp.moveaxis(_signed(result, half), 0, -1)
+    for axis in range(3):
+        result = _signed(result, n, axis)
     return result
 
 
@@ -153,9 +162,10 @@ def _waves(modulus: Float[Array, " m"], x: Float[Array, "blocks chunk"]) -> Floa
     return jnp.concatenate([jnp.cos(turn), jnp.sin(turn[:, 1:])], axis=1)
 
 
-def _signed(waves: Complex[Array, "rows *rest"], half: int) -> Complex[Array, "n *rest"]:
-    """From sums against cosines and sines to sums against exp(i q x), q = -n/2 ... n/2 - 1."""
-    cosine, sine = waves[: half + 1], waves[half + 1 :]
-    negative = cosine[1:] - 1j * sine
-    positive = cosine[1:half] + 1j * sine[: half - 1]
-    return jnp.concatenate([negative[::-1], cosine[:1], positive])
+def _signed(waves: Complex[Array, "..."], n: int, axis: int) -> Complex[Array, "..."]:
+    """From sums against cosines and sines, along one axis, to sums against exp(i q x), q from -(n // 2) upwards."""
+    half = n // 2
+    part = lambda start, stop: jax.lax.slice_in_dim(waves, start, stop, axis=axis)  # noqa: E731
+    still, cosine, sine = part(0, 1), part(1, half + 1), part(half + 1, 2 * half + 1)
+    positive = jax.lax.slice_in_dim(cosine + 1j * sine, 0, (n - 1) // 2, axis=axis)
+    return jnp.concatenate([jnp.flip(cosine - 1j * sine, axis), still, positive], axis)

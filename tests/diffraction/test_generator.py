@@ -117,15 +117,16 @@ def test_centring_finds_the_peak(by):
 
 def test_the_grid_support_is_the_support():
     body = crystal.wulff(radius=4.0, ratio=1.2, key=jax.random.key(0))
-    axis = jnp.asarray(scattering.fine_axis(14.0, 2), jnp.float32)
-    points = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1)
-    np.testing.assert_allclose(crystal.support_on_grid(body, axis), crystal.support(body, points), atol=2e-6)
+    grid = crystal.grid_points(scattering.fine_axis(14.0, 2))
+    np.testing.assert_allclose(
+        crystal.support_on_grid(body, grid), crystal.support(body, jnp.asarray(grid[:3].T)), atol=2e-6
+    )
 
 
 def test_volume_of_a_cube_and_its_atoms():
     cube = crystal.Body(jnp.asarray(crystal.family_normals((1, 0, 0)), jnp.float32), jnp.full(6, 3.0))
-    axis = jnp.asarray(scattering.fine_axis(12.0, 4), jnp.float32)
-    volume = float(jnp.sum(crystal.support_on_grid(cube, axis, softness=0.1))) / 4**3
+    grid = crystal.grid_points(scattering.fine_axis(12.0, 4))
+    volume = float(jnp.sum(crystal.support_on_grid(cube, grid, softness=0.1))) / 4**3
     assert volume == pytest.approx(6**3, rel=0.03)  # soft edges
     atoms = crystal.atoms_in_body(cube._replace(distances=jnp.full(6, 20.01)), "fcc", 4.0)
     assert len(atoms) == 4 * 10**3 + 6 * 10**2 + 3 * 10 + 1  # all sites of 10^3 closed cells
