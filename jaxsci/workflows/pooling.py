@@ -5,6 +5,8 @@ their members, in O(runs x nodes x groups) with a static number of groups. Numbe
 host that happens to be bad in one campaign cannot be learned by heart.
 """
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -30,14 +32,19 @@ class Groups(eqx.Module):
     def count(self) -> Float[Array, "runs groups"]:
         return self.member.sum(axis=0)
 
-    def mean(self, h: Float[Array, "nodes runs width"]) -> Float[Array, "nodes runs width"]:
-        """Each job's entry replaced by the mean over its group."""
-        return self.spread(self.sum(h) / jnp.maximum(self.count(), 1.0)[..., None])
+    def average(self, h: Float[Array, "nodes runs width"]) -> Float[Array, "runs groups width"]:
+        """Of the members of each group; 0 for empty ones."""
+        return self.sum(h) / jnp.maximum(self.count(), 1.0)[..., None]
 
 
 def groups(index: Int[Array, "runs nodes"], count: int) -> Groups:
     """The partition that `index` (below `count`) describes."""
     return Groups(jax.nn.one_hot(index.T, count, dtype=jnp.float32))
+
+
+def joined(kinds: Sequence[Groups]) -> Groups:
+    """The groups of several partitions side by side: a job hears of its group in each, summed."""
+    return Groups(jnp.concatenate([kind.member for kind in kinds], axis=-1))
 
 
 def local_index(owner: Int[np.ndarray, "runs nodes"]) -> Int[np.ndarray, "runs nodes"]:

@@ -7,12 +7,12 @@ import pytest
 from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.workflows.batch import runs_of
 from jaxsci.workflows.committee import LEAST_ROWS, CommitteeConfig, committee_probabilities, fit_committee
-from jaxsci.workflows.encoder import Encoder, EncoderConfig, place
+from jaxsci.workflows.encoder import Encoder, EncoderConfig, Layer, dropped, layer_norm, place
 from jaxsci.workflows.features import fit_scaling
 from jaxsci.workflows.flowbench import load_workflow
 from jaxsci.workflows.graph import dag
 from jaxsci.workflows.learning import LearningConfig
-from jaxsci.workflows.pooling import groups
+from jaxsci.workflows.pooling import groups, joined
 from jaxsci.workflows.pseudo import Factors, PseudoConfig, degrade, pseudo_anomalies
 from jaxsci.workflows.selfsupervised import contrast
 from jaxsci.workflows.supervised import SupervisedConfig, facts_of, fit_detectors, standardise
@@ -39,14 +39,37 @@ def test_dense_and_sparse_means_agree(workflow):
     child = int(workflow.edges[0, 1])
     parents = workflow.edges[workflow.edges[:, 1] == child, 0]
     np.testing.assert_allclose(dense.parents(h)[child], h[parents].mean(axis=0), atol=1e-6)
+    for graph in (dense, sparse):
+        np.testing.assert_allclose(graph(h, 2 * h), graph.parents(h) + graph.children(2 * h), atol=1e-6)
+
+
+def test_a_layer_mixes_the_means_of_all_its_sources(runs, workflow):
+    """As it is written: all sources side by side, times one matrix."""
+    layer, around = Layer(EncoderConfig(width=8), key=KEY), place(dag(16, workflow.edges), runs)
+    h = jax.random.normal(KEY, (16, len(runs), 8))
+    z = layer_norm(layer.norm, h)
+    means = [around.dag.parents(z), around.dag.children(z)]
+    means += [kind.spread(kind.average(z)) for kind in (around.worker, around.machine)]
+    sources = jnp.concatenate([z, jnp.broadcast_to(z.mean(axis=0), z.shape), *means], axis=-1)
+    mixed = sources @ layer.mix.reshape(-1, 8) + layer.bias
+    np.testing.assert_allclose(layer(h, around), h + jax.nn.gelu(mixed) @ layer.out, atol=1e-5)
+
+
+def test_dropout_keeps_the_mean_and_loses_its_share():
+    kept = dropped(jnp.ones((400, 400)), 0.1, key=KEY)
+    assert float(kept.mean()) == pytest.approx(1.0, abs=0.005)
+    assert float((kept == 0).mean()) == pytest.approx(26 / 256, abs=0.003)
 
 
 def test_group_means_are_means():
     index = jnp.array([[0, 1, 0, 2], [1, 1, 1, 0]])
     h = jax.random.normal(KEY, (4, 2, 3))
-    pooled = groups(index, 8).mean(h)
+    partition = groups(index, 8)
+    pooled = partition.spread(partition.average(h))
     np.testing.assert_allclose(pooled[0, 0], (h[0, 0] + h[2, 0]) / 2, atol=1e-6)
     np.testing.assert_allclose(pooled[1, 1], h[:3, 1].mean(axis=0), atol=1e-6)
+    both = joined([partition, groups(jnp.zeros_like(index), 8)])
+    np.testing.assert_allclose(both.spread(both.average(h)), pooled + h.mean(axis=0), atol=1e-6)
 
 
 def test_the_encoder_sees_neither_host_numbers_nor_what_is_under_the_mask(runs, workflow):
