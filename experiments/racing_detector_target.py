@@ -94,7 +94,7 @@ class DetectorTarget:
         start = int(rng.integers(0, length - size + 1))
         return start, start + size
 
-    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int) -> np.ndarray:
+    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[jax.Device]) -> np.ndarray:
         assert isinstance(group, tuple)
         segment, length, dimensions = group
         values, known = np.zeros((lanes, length, dimensions)), np.zeros((lanes, length, dimensions), bool)
@@ -105,7 +105,7 @@ class DetectorTarget:
             values[lane, : stop - start] = standardise(one.values[start:stop], one.known[start:stop])
         with jax.enable_x64(True):
             table = {name: jnp.asarray(_column(jobs, name, lanes)) for name in NUMBERS}
-            batch = vectorised.spread((table, jnp.asarray(values), jnp.asarray(known)))
+            batch = vectorised.spread((table, jnp.asarray(values), jnp.asarray(known)), devices)
             ended, alive = (np.asarray(a) for a in _segment(*batch, segment=segment, dimensions=dimensions))
         costs = np.empty(len(jobs))
         for lane, (job, (start, stop)) in enumerate(zip(jobs, spans, strict=True)):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -38,15 +39,20 @@ class Blocks:
 
     def __getitem__(self, number: int) -> tuple[str, int]:
         turn, place = divmod(number, len(self.instances))
-        rng = np.random.default_rng([self.seed, 1, turn])
-        order = rng.permutation(len(self.instances) // self.group)
-        seeds = rng.integers(1, LARGEST_SEED, len(self.instances))
+        order, seeds = _turn(self.seed, turn, len(self.instances) // self.group, len(self.instances))
         instance = self.instances[order[place // self.group] * self.group + place % self.group]
         return instance, 0 if self.deterministic else int(seeds[place])
 
     @property
     def count(self) -> float:
         return len(self.instances) if self.deterministic else float("inf")
+
+
+@lru_cache(maxsize=1024)
+def _turn(seed: int, turn: int, groups: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The order of the groups in one round of the stream, and a seed for each instance."""
+    rng = np.random.default_rng([seed, 1, turn])
+    return rng.permutation(groups), rng.integers(1, LARGEST_SEED, count)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from jaxsci.core.files import disk_errors
 from jaxsci.racing.space import Configuration, Value
 from jaxsci.racing.targets.protocol import REJECTED, Job, Outcome
 
-Key = tuple[tuple[tuple[str, Value], ...], str, int]
+Key = tuple[frozenset[tuple[str, Value]], str, int]
 
 
 class LoggedRun(NamedTuple):
@@ -137,7 +137,7 @@ def _line(number: int, job: Job, outcome: Outcome) -> dict[str, Any]:
 
 
 def _key(configuration: Configuration, instance: str, seed: int) -> Key:
-    return tuple(sorted(configuration.items())), instance, seed
+    return frozenset(configuration.items()), instance, seed
 
 
 def _short(value: Any) -> str:

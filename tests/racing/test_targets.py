@@ -17,7 +17,7 @@ from jaxsci.racing.irace_files import from_text
 from jaxsci.racing.ledger import Blocks, Ledger
 from jaxsci.racing.log import RunLog
 from jaxsci.racing.race import Rules, race
-from jaxsci.racing.targets import aco_tsp, continuous, qap, sa_qap, tsp
+from jaxsci.racing.targets import aco_tsp, continuous, qap, sa_qap, tsp, vectorised
 from jaxsci.racing.targets.anneal_qap import Layout, swap_delta
 from jaxsci.racing.targets.process import ProcessTarget, switches
 from jaxsci.racing.targets.protocol import REJECTED, Job, Outcome
@@ -309,17 +309,19 @@ def test_capping_saves_time_and_keeps_the_best():
     assert winners == [1, 1] and spent[0] < 0.5 * spent[1]
 
 
-def test_instances_over_devices_give_the_same_costs(small):
+def test_instances_over_devices_give_the_same_costs(small, monkeypatch):
     """Eight devices split the runs; one computes them all."""
     assert jax.device_count() == 8
     jobs = jobs_for(small, sa_qap.qap_space(), 9, seed=2)
-    spread = [o.cost for o in small(jobs)]
     one = sa_qap.QapTarget(list(small.by_name.values()), steps=400)
-    with jax.default_device(jax.devices()[0]):
-        from jaxsci.racing.targets import vectorised
+    alone = [o.cost for o in one(jobs)]  # so few that each group goes to a device by itself
+    monkeypatch.setattr(vectorised, "SMALLEST_SHARE", 1)
+    assert [o.cost for o in small(jobs)] == alone
 
-        kept, vectorised.spread = vectorised.spread, lambda batch: batch
-        try:
-            assert [o.cost for o in one(jobs)] == spread
-        finally:
-            vectorised.spread = kept
+
+def test_lanes_hold_the_runs_and_divide_among_the_devices():
+    counts = range(1, 300)
+    sizes = [vectorised.lanes(count) for count in counts]
+    assert all(count <= size and size % 8 == 0 for count, size in zip(counts, sizes, strict=True))
+    assert len({*sizes}) <= 11
+    assert all(size < 1.5 * count for count, size in zip(counts, sizes, strict=True) if count > 16)

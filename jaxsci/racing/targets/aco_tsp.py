@@ -85,7 +85,7 @@ class TspTarget:
     def _width(self, name: str) -> int:
         return -(-self.by_name[name].size // CLASS) * CLASS
 
-    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int) -> np.ndarray:
+    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[jax.Device]) -> np.ndarray:
         assert isinstance(group, tuple)
         algorithm, width = group
         names = sorted({job.instance for job in jobs})
@@ -99,10 +99,9 @@ class TspTarget:
         sizes = np.array([self.by_name[name].size for name in names], np.int32)[places]
         keys = vectorised.keys(vectorised.padded([job.seed for job in jobs], lanes, np.uint32))
         parameters = _parameters(algorithm, [job.configuration for job in jobs], lanes)
-        batch = vectorised.spread((parameters, places.astype(np.int32), sizes, nearest[places], keys))
+        batch = vectorised.spread((parameters, places.astype(np.int32), sizes, nearest[places], keys), devices)
         run = _ants if algorithm == "mmas" else _search
-        tours = np.asarray(run(jnp.asarray(table), *batch, tours=self.tours))
-        costs = np.empty(len(jobs))
+        tours, costs = np.asarray(run(jnp.asarray(table), *batch, tours=self.tours)), np.empty(len(jobs))
         for place, job in enumerate(jobs):
             instance = self.by_name[job.instance]
             costs[place] = instance.gap(tsp.length(instance, tours[place, : instance.size]))

@@ -139,14 +139,14 @@ class ContinuousTarget:
         group = lambda job: (job.configuration["algorithm"], self._parsed[job.instance][1])  # noqa: E731
         return vectorised.in_groups(jobs, group, self._solve)
 
-    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int) -> np.ndarray:
+    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[jax.Device]) -> np.ndarray:
         assert isinstance(group, tuple)
         algorithm, dimension = group
         order = list(FUNCTIONS)
         functions = vectorised.padded([order.index(self._parsed[job.instance][0]) for job in jobs], lanes, np.int32)
         keys = vectorised.keys(vectorised.padded([job.seed for job in jobs], lanes, np.uint32))
         parameters = _parameters([job.configuration for job in jobs], lanes)
-        batch = vectorised.spread((parameters, functions, keys))
+        batch = vectorised.spread((parameters, functions, keys), devices)
         costs = _run(*batch, algorithm=algorithm, dimension=dimension, generations=self.generations)
         return np.asarray(costs, float)[: len(jobs)]
 

@@ -96,24 +96,25 @@ class QapTarget:
 
     def permutations(self, jobs: Sequence[Job]) -> list[np.ndarray]:
         """The best permutation of each job, for those who want more than the cost."""
-        found: list[np.ndarray | None] = [None] * len(jobs)
-        for place, job in enumerate(jobs):
-            best = self._best(self._group(job), [job], vectorised.lanes(1))
-            found[place] = best[0][: self.by_name[job.instance].size]
-        return [p for p in found if p is not None]
+        devices = jax.local_devices()
+        found = []
+        for job in jobs:
+            best = self._best(self._group(job), [job], vectorised.lanes(1), devices)
+            found.append(best[0][: self.by_name[job.instance].size])
+        return found
 
     def _group(self, job: Job) -> tuple[str, tuple[int, bool, bool]]:
         return str(job.configuration["algorithm"]), self._class[job.instance]
 
-    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int) -> np.ndarray:
-        best = self._best(group, jobs, lanes)
-        costs = np.empty(len(jobs))
+    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[jax.Device]) -> np.ndarray:
+        best, costs = self._best(group, jobs, lanes, devices), np.empty(len(jobs))
         for place, job in enumerate(jobs):  # exact, whatever the integers of the run were
             instance = self.by_name[job.instance]
             costs[place] = instance.gap(qap.cost(instance, best[place, : instance.size]))
         return costs
 
-    def _best(self, group: Hashable, jobs: Sequence[Job], lanes: int) -> np.ndarray:
+    def _best(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[jax.Device]) -> np.ndarray:
+        """Permutations, a row a lane."""
         assert isinstance(group, tuple)
         algorithm, (width, symmetric, wide) = group
         with jax.enable_x64(wide):
@@ -124,12 +125,11 @@ class QapTarget:
             keys = vectorised.keys(vectorised.padded([job.seed for job in jobs], lanes, np.uint32))
             base = (places * width).astype(np.int32)
             parameters = _parameters(algorithm, [job.configuration for job in jobs], lanes, self._length(group[1]))
-            parameters, base, size, greedy, keys = vectorised.spread((parameters, base, size, greedy, keys))
+            parameters, base, size, greedy, keys = vectorised.spread((parameters, base, size, greedy, keys), devices)
             layout = Layout(flow, distance, base, size, greedy)
             run = anneal_qap.run_many if algorithm == "sa" else tabu_qap.run_many
             length = self._length(group[1])[algorithm != "sa"]
-            best, _ = run(parameters, layout, keys, length, symmetric)
-            return np.asarray(best)
+            return np.asarray(run(parameters, layout, keys, length, symmetric)[0])
 
     def _length(self, size_class: tuple[int, bool, bool]) -> tuple[int, int]:
         return self.steps, max(1, self.steps // (TABU_STEP * size_class[0]))

@@ -1,11 +1,12 @@
-"""Many runs in one compiled call: grouped by what needs a program of its own, padded to a power of two, over devices.
+"""Many runs in one compiled call: grouped by what needs a program of its own, padded to few sizes, over devices.
 
 `vmap` over a branch computes both sides, so runs are grouped by the categorical choices that change the program and by
-the size class of their instance. Group sizes are padded to powers of two, hence a handful of compilations however few
-configurations survive.
+the size class of their instance. Group sizes are padded to powers of two and three times such, hence a handful of
+compilations however few configurations survive.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -16,23 +17,39 @@ from jaxsci.racing.targets.protocol import Job, Outcome
 
 LARGEST = 128
 """Runs in one call; more are split. Larger batches leave the caches of a CPU core and are no faster."""
+SMALLEST_SHARE = 16
+"""Runs a device must get of a group that is split: a step of fewer takes as long as one of so many."""
 
-Solve = Callable[[Hashable, Sequence[Job], int], Float[np.ndarray, " jobs"]]
+Solve = Callable[[Hashable, Sequence[Job], int, Sequence[jax.Device]], Float[np.ndarray, " jobs"]]
 
 
 def in_groups(jobs: Sequence[Job], group_of: Callable[[Job], Hashable], solve: Solve, least: int = 8) -> list[Outcome]:
-    """`solve(group, jobs, padded)` for the jobs of each group; outcomes in the order of `jobs`.
+    """Costs of `jobs`, in their order, by `solve(group, jobs, lanes, devices)` for the jobs of each group.
 
-    `padded` is the number of lanes to compute, a power of two, at least `least` and the number of jobs.
+    `lanes` is how many runs to compute, at least `least` and the number of jobs. Large groups go over all devices, each
+    of the small ones to the device that has least to do; as many groups as there are devices are solved at a time.
     """
     places: dict[Hashable, list[int]] = {}
     for place, job in enumerate(jobs):
         places.setdefault(group_of(job), []).append(place)
+    parts = [
+        (group, members[first : first + LARGEST])
+        for group, members in places.items()
+        for first in range(0, len(members), LARGEST)
+    ]
+    devices, load = jax.local_devices(), np.zeros(jax.local_device_count())
     costs = np.empty(len(jobs))
-    for group, members in places.items():
-        for start in range(0, len(members), LARGEST):
-            part = members[start : start + LARGEST]
-            costs[part] = solve(group, [jobs[i] for i in part], lanes(len(part), least))
+    with ThreadPoolExecutor(len(devices)) as pool:
+        begun = []
+        for group, part in sorted(parts, key=lambda one: -len(one[1])):
+            count = lanes(len(part), least)
+            alone = count < SMALLEST_SHARE * len(devices)
+            chosen = [int(load.argmin())] if alone else list(range(len(devices)))
+            load[chosen] += count / len(chosen)
+            mine = [jobs[i] for i in part]
+            begun.append((part, pool.submit(solve, group, mine, count, [devices[i] for i in chosen])))
+        for part, solved in begun:
+            costs[part] = solved.result()
     return [
         Outcome(float(c)) if np.isfinite(c) else Outcome(float("inf"), message=f"the target returned {c}")
         for c in costs
@@ -40,8 +57,12 @@ def in_groups(jobs: Sequence[Job], group_of: Callable[[Job], Hashable], solve: S
 
 
 def lanes(count: int, least: int = 8) -> int:
-    """The power of two that holds `count` runs and divides among the devices."""
-    return max(least, 1 << (count - 1).bit_length(), 1 << (jax.device_count() - 1).bit_length())
+    """The power of two, or three times one, that holds `count` runs and divides among the devices."""
+    whole = 1 << (count - 1).bit_length()
+    devices = 1 << (jax.local_device_count() - 1).bit_length()
+    smaller = 3 * whole // 4
+    fits = smaller >= count and smaller % devices == 0
+    return max(smaller if fits else whole, least, devices)
 
 
 def padded(
@@ -57,10 +78,9 @@ def keys(seeds: Integer[np.ndarray, " count"]) -> Key[Array, " count"]:
     return jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
 
 
-def spread(batch: PyTree) -> PyTree:
-    """Leading axes over all devices of this process, if there are several."""
-    devices = jax.local_devices()
+def spread(batch: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+    """Leading axes over the devices."""
     if len(devices) == 1:
-        return batch
+        return jax.device_put(batch, devices[0])
     mesh = Mesh(np.array(devices), ("member",))
     return jax.device_put(batch, NamedSharding(mesh, PartitionSpec("member")))
