@@ -134,12 +134,29 @@ def around(
             parents.setdefault(space.key(configuration), elites[parent])
         return found
 
-    wanted = count * pool if rank else count
-    drawn = _collect(space, wanted, draw, taken)
-    if rank and len(drawn) > count:
-        best = np.argsort(rank(drawn), kind="stable")[:count]
-        drawn = [drawn[i] for i in sorted(best)]
+    drawn = _selected(_collect(space, count * pool if rank else count, draw, taken), count, rank)
     return drawn, [parents.get(space.key(c), elites[0]) for c in drawn]
+
+
+def anywhere(
+    space: Space,
+    count: int,
+    rng: np.random.Generator,
+    taken: set[tuple[Value, ...]],
+    rank: Rank | None = None,
+    pool: int = 10,
+) -> list[Configuration]:
+    """`count` new configurations of the whole space; with `rank`, the best of `pool` times as many."""
+    if count < 1:
+        return []
+    return _selected(uniform(space, count * pool if rank else count, rng, taken, sobol=False), count, rank)
+
+
+def _selected(drawn: list[Configuration], count: int, rank: Rank | None) -> list[Configuration]:
+    """The `count` of least rank, in the order drawn."""
+    if rank is None or len(drawn) <= count:
+        return drawn[:count]
+    return [drawn[i] for i in sorted(np.argsort(rank(drawn), kind="stable")[:count])]
 
 
 def sample_children(space: Space, parents: Sequence[Candidate], rng: np.random.Generator) -> list[dict[str, Value]]:

@@ -80,8 +80,24 @@ def test_the_budget_is_spent_to_the_last_block():
 
 def test_first_iteration_has_as_many_candidates_as_irace():
     """irace 3.5 on this toy with 400 runs: 16 candidates first, 4 survivors at least."""
-    tuning = iterated.tune(TOY, TARGET, OPTIONS["plain"][0], seed=3)
+    tuning = iterated.tune(TOY, TARGET, iterated.Iterated(400, mu=5), seed=3)
     assert len(tuning.races[0].outcome.entered) == 16
+
+
+def test_candidates_get_more_runs_where_the_budget_allows_it():
+    numbers = [iterated.allowance(TOY, iterated.Iterated(budget)) for budget in (200, 5000)]
+    assert [n.mu for n in numbers] == [5, 10]
+    assert iterated.least_budget(TOY, iterated.Iterated(200)) == 180
+
+
+def test_a_share_of_the_candidates_comes_from_the_whole_space():
+    """Later candidates are else all near the best temperature, 3.16."""
+    share = {}
+    for explore in (0.0, 0.4):
+        tuning = iterated.tune(TOY, TARGET, iterated.Iterated(1500, explore=explore, pool=1), seed=1)
+        last = [tuning.ledger.configurations[n] for race in tuning.races[2:] for n in race.candidates]
+        share[explore] = np.mean([c["algo"] == "rls" or abs(np.log10(value(c, "temp")) - 0.5) > 0.7 for c in last])
+    assert share[0.4] > share[0.0] + 0.1
 
 
 class Dying:
@@ -203,7 +219,7 @@ def test_new_instances_say_more_than_new_seeds():
     errors = []
     for names in (tuple(f"i{n}" for n in range(1, 21)), ("i1", "i2")):
         target = FunctionTarget(cost, names)
-        found = [iterated.tune(space, target, iterated.Iterated(200, pool=1), seed=s).best["x"] for s in range(5)]
+        found = [iterated.tune(space, target, iterated.Iterated(400, pool=1), seed=s).best["x"] for s in range(8)]
         errors.append(np.mean(np.abs(np.array(found) - 0.5)))
     assert errors[0] < errors[1]
 
