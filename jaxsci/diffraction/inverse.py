@@ -84,10 +84,10 @@ class FitConfig:
     `tie`: relative excess of the deviance over the best below which fits are tied.
     """
 
-    screening: int = 50
+    screening: int = 100
     kept: int = 6
-    steps: int = 120
-    starts: int = 4
+    steps: int = 200
+    starts: int = 8
     rate: float = 0.15
     tie: float = 0.2
 
