@@ -20,7 +20,8 @@ from jaxsci.core.files import disk_errors
 from jaxsci.racing.space import Configuration, Value
 from jaxsci.racing.targets.protocol import REJECTED, Job, Outcome
 
-Key = tuple[frozenset[tuple[str, Value]], str, int]
+Values = frozenset[tuple[str, Value]]
+Key = tuple[Values, str, int]
 
 
 class LoggedRun(NamedTuple):
@@ -44,6 +45,7 @@ class RunLog:
         self.configurations: dict[int, Configuration] = {}
         self.runs: list[LoggedRun] = []
         self._known: dict[Key, Outcome] = {}
+        self._values: dict[int, tuple[Configuration, Values]] = {}
         self._file = None
         if path is None:
             return
@@ -60,7 +62,7 @@ class RunLog:
 
     def known(self, job: Job) -> Outcome | None:
         """The outcome of the job if it was run before."""
-        return self._known.get(_key(job.configuration, job.instance, job.seed))
+        return self._known.get(self._key(job.number, job.configuration, job.instance, job.seed))
 
     def record(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
         """Write runs to disk, all or (after a kill) the first few of them."""
@@ -81,7 +83,15 @@ class RunLog:
 
     def _note(self, run: LoggedRun) -> None:
         self.runs.append(run)
-        self._known[_key(self.configurations[run.configuration], run.instance, run.seed)] = run.outcome
+        key = self._key(run.configuration, self.configurations[run.configuration], run.instance, run.seed)
+        self._known[key] = run.outcome
+
+    def _key(self, number: int, configuration: Configuration, instance: str, seed: int) -> Key:
+        """Values count, not the number; a configuration's are put together once."""
+        kept = self._values.get(number)
+        if kept is None or kept[0] is not configuration:
+            kept = self._values[number] = configuration, frozenset(configuration.items())
+        return kept[1], instance, seed
 
     def _read(self, entry: dict[str, Any], header: Mapping[str, Any]) -> None:
         if "header" in entry:
@@ -134,10 +144,6 @@ def _line(number: int, job: Job, outcome: Outcome) -> dict[str, Any]:
     line = {"run": number, "configuration": job.number, "instance": job.instance, "seed": job.seed}
     line |= {"cost": None if outcome.cost == REJECTED else outcome.cost, "seconds": outcome.seconds}
     return line | ({"message": outcome.message} if outcome.message else {})
-
-
-def _key(configuration: Configuration, instance: str, seed: int) -> Key:
-    return frozenset(configuration.items()), instance, seed
 
 
 def _short(value: Any) -> str:
