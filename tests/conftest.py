@@ -40,6 +40,7 @@ ROOMS = (
     "jaxsci.drift",
     "jaxsci.dynamics",
     "jaxsci.emulators",
+    "jaxsci.racing",
 )
 jaxtyping.install_import_hook(ROOMS, "beartype.beartype")
 
