@@ -7,6 +7,7 @@ deterministic races, is the whole series.
 
 from collections.abc import Hashable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +95,7 @@ class DetectorTarget:
         start = int(rng.integers(0, length - size + 1))
         return start, start + size
 
-    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[jax.Device]) -> np.ndarray:
+    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[Any]) -> np.ndarray:
         assert isinstance(group, tuple)
         segment, length, dimensions = group
         values, known = np.zeros((lanes, length, dimensions)), np.zeros((lanes, length, dimensions), bool)

@@ -114,7 +114,7 @@ def expected_of(
     density = support_on_grid(Body(normals, shape.distances), grid, softness=prior.softness)
     centre = density @ points / jnp.sum(density)
     line = Line(vectors[0], vectors[1], vectors[2], shape.core)
-    u = displacement(line, points - centre, poisson=prior.matter.poisson, core_radius=prior.core_radius)
+    u = displacement(line, jnp.asarray(points) - centre, poisson=prior.matter.poisson, core_radius=prior.core_radius)
     bends = np.stack([np.prod((points / prior.radius[1]) ** np.array(powers), axis=1) for powers in MONOMIALS])
     found = []
     for number, reflection in enumerate(reflections):

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +86,7 @@ class TspTarget:
     def _width(self, name: str) -> int:
         return -(-self.by_name[name].size // CLASS) * CLASS
 
-    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[jax.Device]) -> np.ndarray:
+    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[Any]) -> np.ndarray:
         assert isinstance(group, tuple)
         algorithm, width = group
         names = sorted({job.instance for job in jobs})

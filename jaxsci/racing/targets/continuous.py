@@ -6,7 +6,7 @@ block is a new draw of the problem. DE: Storn and Price 1997, rand/1/bin and bes
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -139,7 +139,7 @@ class ContinuousTarget:
         group = lambda job: (job.configuration["algorithm"], self._parsed[job.instance][1])  # noqa: E731
         return vectorised.in_groups(jobs, group, self._solve)
 
-    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[jax.Device]) -> np.ndarray:
+    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[Any]) -> np.ndarray:
         assert isinstance(group, tuple)
         algorithm, dimension = group
         order = list(FUNCTIONS)

@@ -1,6 +1,7 @@
 """Target: annealing or robust tabu search on quadratic assignment; cost is the gap to the best known, in %."""
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -106,14 +107,14 @@ class QapTarget:
     def _group(self, job: Job) -> tuple[str, tuple[int, bool, bool]]:
         return str(job.configuration["algorithm"]), self._class[job.instance]
 
-    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[jax.Device]) -> np.ndarray:
+    def _solve(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[Any]) -> np.ndarray:
         best, costs = self._best(group, jobs, lanes, devices), np.empty(len(jobs))
         for place, job in enumerate(jobs):  # exact, whatever the integers of the run were
             instance = self.by_name[job.instance]
             costs[place] = instance.gap(qap.cost(instance, best[place, : instance.size]))
         return costs
 
-    def _best(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[jax.Device]) -> np.ndarray:
+    def _best(self, group: Hashable, jobs: Sequence[Job], lanes: int, devices: Sequence[Any]) -> np.ndarray:
         """Permutations, a row a lane."""
         assert isinstance(group, tuple)
         algorithm, (width, symmetric, wide) = group

@@ -7,6 +7,7 @@ compilations however few configurations survive.
 
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +21,7 @@ LARGEST = 128
 SMALLEST_SHARE = 16
 """Runs a device must get of a group that is split: a step of fewer takes as long as one of so many."""
 
-Solve = Callable[[Hashable, Sequence[Job], int, Sequence[jax.Device]], Float[np.ndarray, " jobs"]]
+Solve = Callable[[Hashable, Sequence[Job], int, Sequence[Any]], Float[np.ndarray, " jobs"]]
 
 
 def in_groups(jobs: Sequence[Job], group_of: Callable[[Job], Hashable], solve: Solve, least: int = 8) -> list[Outcome]:
@@ -78,7 +79,7 @@ def keys(seeds: Integer[np.ndarray, " count"]) -> Key[Array, " count"]:
     return jax.vmap(jax.random.key)(np.asarray(seeds, np.uint32))
 
 
-def spread(batch: PyTree, devices: Sequence[jax.Device]) -> PyTree:
+def spread(batch: PyTree, devices: Sequence[Any]) -> PyTree:
     """Leading axes over the devices."""
     if len(devices) == 1:
         return jax.device_put(batch, devices[0])
