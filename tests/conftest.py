@@ -40,7 +40,6 @@ ROOMS = (
     "jaxsci.drift",
     "jaxsci.dynamics",
     "jaxsci.emulators",
-    "jaxsci.racing",
 )
 jaxtyping.install_import_hook(ROOMS, "beartype.beartype")
 

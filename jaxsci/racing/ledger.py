@@ -45,7 +45,7 @@ class Blocks:
 
     @property
     def count(self) -> float:
-        return len(self.instances) if self.deterministic else float("inf")
+        return float(len(self.instances)) if self.deterministic else float("inf")
 
 
 @lru_cache(maxsize=1024)
