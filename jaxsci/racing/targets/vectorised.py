@@ -8,6 +8,7 @@ compilations however few configurations survive.
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from zlib import crc32
 
 import jax
 import numpy as np
@@ -28,7 +29,8 @@ def in_groups(jobs: Sequence[Job], group_of: Callable[[Job], Hashable], solve: S
     """Costs of `jobs`, in their order, by `solve(group, jobs, lanes, devices)` for the jobs of each group.
 
     `lanes` is how many runs to compute, at least `least` and the number of jobs. Large groups go over all devices, each
-    of the small ones to the device that has least to do; as many groups as there are devices are solved at a time.
+    of the small ones to a device that is always the same for it, as a program is compiled for its devices. As many
+    groups as there are devices are solved at a time.
     """
     places: dict[Hashable, list[int]] = {}
     for place, job in enumerate(jobs):
@@ -38,17 +40,14 @@ def in_groups(jobs: Sequence[Job], group_of: Callable[[Job], Hashable], solve: S
         for group, members in places.items()
         for first in range(0, len(members), LARGEST)
     ]
-    devices, load = jax.local_devices(), np.zeros(jax.local_device_count())
-    costs = np.empty(len(jobs))
+    devices, costs = jax.local_devices(), np.empty(len(jobs))
     with ThreadPoolExecutor(len(devices)) as pool:
         begun = []
         for group, part in sorted(parts, key=lambda one: -len(one[1])):
             count = lanes(len(part), least)
-            alone = count < SMALLEST_SHARE * len(devices)
-            chosen = [int(load.argmin())] if alone else list(range(len(devices)))
-            load[chosen] += count / len(chosen)
-            mine = [jobs[i] for i in part]
-            begun.append((part, pool.submit(solve, group, mine, count, [devices[i] for i in chosen])))
+            own = devices[crc32(repr(group).encode()) % len(devices)]
+            chosen = [own] if count < SMALLEST_SHARE * len(devices) else devices
+            begun.append((part, pool.submit(solve, group, [jobs[i] for i in part], count, chosen)))
         for part, solved in begun:
             costs[part] = solved.result()
     return [
