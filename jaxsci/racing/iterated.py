@@ -47,7 +47,7 @@ PATIENT, HASTY = 10, 5
 class Iterated:
     """`budget` in target runs, or `max_time` in seconds of target time (`clock`), one of the two.
 
-    - `rule`: irace, or I/F-Race as of 2010 (no elitist races, no soft restart, other numbers).
+    - `rule`: irace, or I/F-Race as of 2010 (no elitist races, soft restart or exploration, other numbers).
     - `mu`: runs a candidate gets before it may win, roughly; the more of them, the fewer candidates. By default 10
       where the budget allows it, else irace's own 5.
     - `pool`: how many times as many candidates are sampled as raced, 1 without a model of the log.
@@ -227,7 +227,8 @@ def _candidates(
         for e in elites
     ]
     rank = surrogate.ranking(space, ledger) if options.pool > 1 else None
-    wide = sampling.anywhere(space, round(options.explore * fresh), rng, taken, rank, options.pool)
+    share = options.explore if options.elitist else 0.0
+    wide = sampling.anywhere(space, round(share * fresh), rng, taken, rank, options.pool)
     taken |= {space.key(c) for c in wide}
     drawn, parents = sampling.around(space, narrow, fresh - len(wide), rng, taken, rank, options.pool)
     if options.soft_restart and options.elitist and drawn:
