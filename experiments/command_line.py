@@ -139,6 +139,8 @@ def _compose_with_hydra(lines: list[str]) -> DictConfig:
             return compose("config", lines, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"config: {_first_line(error)}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config: expected YAML, got {' '.join(str(error).split())}") from None
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:

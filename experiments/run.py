@@ -105,6 +105,8 @@ def _run(directory: Path, composed: DictConfig, overrides: list[str], resumed: b
 
 def _prepare_jax(config: Settings, overrides: list[str]) -> bool:
     """Set what must be set before the first array exists. Returns whether this is process 0."""
+    if not config.needs_backend:
+        return True
     # A collective blocks a thread of XLA's pool per device, and a device can have several in flight.
     threads = config.cpu_threads or (8 * config.cpu_devices if config.cpu_devices else None)
     if threads is not None:

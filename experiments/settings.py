@@ -1,7 +1,7 @@
 """The keys every experiment has. An experiment's own `Config` adds to them."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxsci.core.config import between
 from jaxsci.core.distributed import DistributedConfig
@@ -17,6 +17,9 @@ class Settings:
     best on one: with more, threads wait for each other longer than they work. `cpu_devices` splits the CPU into that
     many devices, to run on a laptop what is meant for several accelerators; other platforms take no notice.
     """
+
+    needs_backend: ClassVar[bool] = True
+    """Whether the experiment itself computes with JAX; one that only starts others does not."""
 
     seed: int = 0
     precision: Literal["float32", "float64", "bfloat16"] = "float32"

@@ -88,6 +88,16 @@ class Run:
             save(figure, path)
         return path
 
+    def picture(self, name: str, source: Path) -> Path:
+        """Take the PNG file `source` of another run into `figures/<name>.png`, as `figure` does with a drawing."""
+        path = self.directory / "figures" / f"{name}.png"
+        if self.main:
+            self._open()
+            with disk_errors("copy", source):
+                path.parent.mkdir(exist_ok=True)
+                write_atomic(path, source.read_bytes())
+        return path
+
     def path(self, name: str) -> Path:
         """Where a file of the experiment's own belongs. Asking counts as a write: the directory is there
         afterwards.

@@ -39,10 +39,10 @@ class Reference:
 class Summary:
     """The outcome of one experiment.
 
-    `metrics` maps names to finite numbers (JAX and NumPy scalars are converted); a unit, where there is one,
-    ends the name (`rmse_analysis_m`). `references` are keyed by the metric they belong to. `seconds` are
-    wall-clock times by phase, `total` among them if known. `notes` are sentences a reader of the numbers must
-    know. `environment` is filled in by `Run.finish`.
+    `metrics` maps names to finite numbers (JAX and NumPy scalars are converted) or, for verdicts, to `bool`; a unit,
+    where there is one, ends the name (`rmse_analysis_m`). `references` are keyed by the metric they belong to.
+    `seconds` are wall-clock times by phase, `total` among them if known. `notes` are sentences a reader of the
+    numbers must know. `environment` is filled in by `Run.finish`.
 
     Raises `DataError` for a number that is not finite, `ValueError` for a reference without its metric.
     """
@@ -115,6 +115,8 @@ def table(summary: Summary) -> str:
 
 def format_number(value: float) -> str:
     """Up to four significant digits: `1,460`, `12.35`, `0.9`; powers of ten from a million and below 1e-3."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if not math.isfinite(value):
         return str(value)
     if float(value).is_integer() and abs(value) < 1e6:
@@ -127,6 +129,8 @@ def format_number(value: float) -> str:
 
 
 def _finite(group: str, name: str, value: Any) -> float:
+    if isinstance(value, bool):
+        return value
     number = float(value)
     if not math.isfinite(number):
         raise DataError(

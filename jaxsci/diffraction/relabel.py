@@ -40,11 +40,6 @@ class Witness(NamedTuple):
     def name(self) -> str:
         return CLASSES[self.kind]
 
-    @property
-    def dissociated(self) -> bool:
-        """Into partials with a fault between them: more than a row of atoms."""
-        return self.hcp > NEAREST
-
 
 def witness(
     sites: Float[np.ndarray, "atoms 3"], displacements: Float[np.ndarray, "atoms 3"], a: float, *, depth: float = 1.7

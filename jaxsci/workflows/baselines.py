@@ -7,13 +7,8 @@ from jaxsci.workflows.features import standardised
 from jaxsci.workflows.workflow import Workflow
 
 
-def rms_z(c: Float[np.ndarray, "runs nodes features"]) -> Float[np.ndarray, "runs nodes"]:
-    """Root of the mean square of the standardised features."""
-    return np.sqrt(np.mean(np.square(c), axis=-1))
-
-
 def rms_log_z(c: Float[np.ndarray, "runs nodes features"]) -> Float[np.ndarray, "runs nodes"]:
-    """The same of `log(1 + |c|)`, which one wild feature cannot rule."""
+    """Root of the mean square of `log(1 + |c|)`, standardised features c: one wild feature cannot rule."""
     return np.sqrt(np.mean(np.square(np.log1p(np.abs(c))), axis=-1))
 
 

@@ -230,6 +230,15 @@ TINY = {
         "repeats=1",
     ],
     "benchmarks/plan_truth": [],
+    "tour": [
+        "only=[racing]",
+        "stops.racing.experiment=benchmarks/plan_truth",
+        "stops.racing.overrides=[]",
+        "stops.racing.metric=mean_time_error",
+        "stops.racing.against=null",
+        "stops.racing.bar=0.0365",
+        "stops.racing.figure=frontier",
+    ],
     "stations": ["stations=[5,8]", "networks=2", "modes=6", "harmonics=[1]", "max_iterations=3", "leads=3"],
     "observing_system": ["stations=5", "networks=2", "modes=6", "harmonics=[1]", "max_iterations=3"],
     "cross_reanalysis": [

@@ -24,6 +24,7 @@ METRICS = {
     "workflow_supervised": {"auc_node", "auc_within_run"},
     "workflow_active": {"seconds_saved_fraction", "runs_saved_fraction"},
     "workflow_transfer": {"auc_node"},
+    "tour": {"verdict_racing"},
     "workflow_watch": {"runs", "alarms", "unreadable_files"},
     "benchmarks/testbed": {"makespan_error", "worst_effect_error", "runs_per_second"},
     "assimilation": {
@@ -275,6 +276,7 @@ def test_nothing_else_is_left(directory):
         "alarms.html",
         "answers",
         "runs.jsonl",
+        "runs",
     }
     assert left == {
         "config.yaml",
