@@ -75,9 +75,8 @@ class Layer(eqx.Module):
         h0, h = h, layer_norm(self.norm, h)
         mix = iter(self.mix)
         mixed = h @ next(mix) + h.mean(axis=0) @ next(mix) + self.bias
-        # A mean mixed is the mixed entries' mean: what is averaged over fewer places is mixed there.
         if self.config.dag:
-            mixed += around.dag(h @ next(mix), h @ next(mix))
+            mixed += around.dag(h, next(mix), next(mix))
         kinds = [around.worker] * self.config.worker + [around.machine] * self.config.machine
         if kinds:
             means = [group.average(h) @ next(mix) for group in kinds]

@@ -10,7 +10,7 @@ from jaxsci.workflows.committee import LEAST_ROWS, CommitteeConfig, committee_pr
 from jaxsci.workflows.encoder import Encoder, EncoderConfig, Layer, dropped, layer_norm, place
 from jaxsci.workflows.features import fit_scaling
 from jaxsci.workflows.flowbench import load_workflow
-from jaxsci.workflows.graph import dag
+from jaxsci.workflows.graph import DenseMean, SharedMean, SparseMean, dag
 from jaxsci.workflows.learning import LearningConfig
 from jaxsci.workflows.pooling import groups, joined
 from jaxsci.workflows.pseudo import Factors, PseudoConfig, degrade, pseudo_anomalies
@@ -31,16 +31,28 @@ def runs(workflow):
     return runs_of(workflow)
 
 
-def test_dense_and_sparse_means_agree(workflow):
+def test_all_forms_of_the_means_agree(workflow):
     h = jax.random.normal(KEY, (16, 3, 5))
-    dense, sparse = dag(16, workflow.edges), dag(16, workflow.edges, dense_nodes=0)
-    for ours, theirs in ((dense.parents, sparse.parents), (dense.children, sparse.children)):
-        np.testing.assert_allclose(ours(h), theirs(h), atol=1e-6)  # float32
+    shared = dag(16, workflow.edges, shared_means=16)
+    dense, sparse = (dag(16, workflow.edges, shared_means=0, dense_nodes=most) for most in (16, 0))
+    assert isinstance(shared.parents, SharedMean) and len(shared.parents.weights) < 16
+    assert isinstance(dense.parents, DenseMean) and isinstance(sparse.parents, SparseMean)
     child = int(workflow.edges[0, 1])
     parents = workflow.edges[workflow.edges[:, 1] == child, 0]
-    np.testing.assert_allclose(dense.parents(h)[child], h[parents].mean(axis=0), atol=1e-6)
-    for graph in (dense, sparse):
-        np.testing.assert_allclose(graph(h, 2 * h), graph.parents(h) + graph.children(2 * h), atol=1e-6)
+    above, below = jax.random.normal(KEY, (2, 5, 4))
+    for graph in (shared, dense, sparse):
+        np.testing.assert_allclose(graph.parents(h)[child], h[parents].mean(axis=0), atol=1e-6)  # float32
+        np.testing.assert_allclose(graph.children(h), dense.children(h), atol=1e-6)
+        own = dense.parents(h) @ above + dense.children(h) @ below
+        np.testing.assert_allclose(graph(h, above, below), own, atol=1e-5)
+
+
+def test_stages_share_their_means():
+    """Two stages of many jobs, all to all: a single mean each way, whatever their number."""
+    edges = np.array([(i, 50 + j) for i in range(50) for j in range(40)])
+    graph = dag(90, edges)
+    assert isinstance(graph.parents, SharedMean) and len(graph.parents.weights) == 1
+    assert np.asarray(graph.parents.member[:50]).sum() == 0  # the first stage has no parents
 
 
 def test_a_layer_mixes_the_means_of_all_its_sources(runs, workflow):
