@@ -55,10 +55,10 @@ run: $(STAMP) ## an experiment: the default one, or ARGS="experiment=... key=val
 	@$(BIN)/python -m experiments.run $(ARGS)
 
 test: $(STAMP) ## the tests, less those marked slow
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(ARGS)
 
 test-all: $(STAMP) ## every test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## ruff and pyright
 	$(BIN)/ruff check .

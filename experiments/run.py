@@ -87,6 +87,7 @@ def _run(directory: Path, composed: DictConfig, overrides: list[str], resumed: b
     experiment, config = command_line.resolve(HydraConfig.get().runtime.choices["experiment"], composed)
     main_process = _prepare_jax(config, overrides)
 
+    from experiments.backend import start_backend
     from jaxsci.core.distributed import ending_together
     from jaxsci.core.rundir import Run
     from jaxsci.core.summary import table
@@ -96,6 +97,8 @@ def _run(directory: Path, composed: DictConfig, overrides: list[str], resumed: b
     kind = {"trackers": config.trackers, "main": main_process, "resumed": resumed}
     with Run(directory, to_mapping(config), job_overrides, **kind) as run, ending_together():
         summary, report = experiment.main(config, run)
+        if not config.needs_backend:
+            start_backend()  # quietly, for the devices in the summary
         seconds = {**summary.seconds, "total": time.perf_counter() - started}
         summary = run.finish(_with_seconds(summary, seconds), report)
     if main_process:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from jaxsci.core.figures import BLUE, GREY, ORANGE, new_figure, style
 from jaxsci.core.report import Report
@@ -89,8 +90,12 @@ def draw_verdicts(visits: dict[str, "Visit"]) -> Figure:
         end = factor if np.isfinite(factor) else 1.0
         axis.annotate(text, (max(end, 1.0), row), (6, 0), textcoords="offset points", va="center", fontsize=9)
     axis.axvline(1.0, color=GREY, linewidth=1)
+    axis.grid(axis="y", visible=False)
     axis.set_yticks(range(len(visits)), [visit.stop.system for visit in reversed(visits.values())])
     axis.set(xscale="log", xlabel="times better than the reference", ylim=(-0.6, len(visits) - 0.4))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.xaxis.set_minor_locator(NullLocator())
     left, right = axis.get_xlim()
-    axis.set_xlim(left, right * (right / left) ** 0.35)  # room for the text
+    axis.set_xlim(left, max(right, 1.5) * (max(right, 1.5) / left) ** 0.35)  # room for the text
     return figure
