@@ -3,7 +3,6 @@
 import math
 import time
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +24,7 @@ from jaxsci.core.summary import Reference, Summary
 from jaxsci.core.train import FitResult, fit
 from jaxsci.core.trainstep import HostStep
 from jaxsci.transformer.config import ModelConfig
-from jaxsci.transformer.corpus import Split, encode_file, open_text, split
+from jaxsci.transformer.corpus import Split, encode_file, open_text, packaged_text, split
 from jaxsci.transformer.counts import parameters
 from jaxsci.transformer.data import Windows, validation_batch
 from jaxsci.transformer.export import export_parameters
@@ -98,9 +97,6 @@ class Config(Settings):
         positive(self, "validation_sequences", "save_every", "keep")
 
 
-PACKAGED = "tinyshakespeare.txt"
-
-
 def main(config: Config, run: Run) -> tuple[Summary, Report]:
     mesh = make_mesh(config.mesh)
     plan, optimizer = config.parallel, config.optimizer.build(config.steps, decay_mask=decays)
@@ -162,10 +158,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
 
 def _tokens(config: Config, run: Run) -> tuple[Tokenizer, Split]:
     """The tokenizer and both parts of the text. A tokenizer is learned once and kept in the run directory."""
-    if config.data.path is None:
-        path = Path(str(resources.files("jaxsci.transformer") / "text" / PACKAGED))
-    else:
-        path = Path(config.data.path)
+    path = packaged_text() if config.data.path is None else Path(config.data.path)
     text = open_text(path)
     if config.data.tokenizer == "bytes":
         return Bytes(), split(text, config.model.sequence, config.data.train_fraction)

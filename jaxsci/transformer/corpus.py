@@ -1,5 +1,6 @@
 """Token files, memory-mapped: a text file as its bytes, or an array of ids that a tokenizer wrote."""
 
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,11 @@ class Split(NamedTuple):
 
     train: np.ndarray
     validation: np.ndarray
+
+
+def packaged_text() -> Path:
+    """Where tiny Shakespeare lies: a megabyte of plays, in the public domain."""
+    return Path(str(resources.files("jaxsci.transformer") / "text" / "tinyshakespeare.txt"))
 
 
 def open_text(path: str | Path) -> np.ndarray:
