@@ -10,6 +10,7 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.rglob("*.ipynb"))
+SLOW = {"architecture_ensembles"}  # a search and two trainings: most of a minute on a cold compile cache
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -89,7 +90,7 @@ def diffraction(text: str) -> None:
 
 def drift(text: str) -> None:
     alarms, false = numbers(r"alarms: (\d+) in the year, (\d+) in noise", text)
-    assert alarms >= 8 and false <= 1
+    assert alarms >= 8 and false <= alarms / 3
     error = {name: numbers(rf"{name} +median relative error +([\d.]+)", text)[0] for name in ("keep", "median")}
     assert error["median"] < error["keep"] / 2
 
@@ -167,7 +168,11 @@ def test_stored_without_outputs(path):
         assert cell.outputs == [] and cell.execution_count is None
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def marked(path: Path):
+    return pytest.param(path, marks=[pytest.mark.slow] if path.stem in SLOW else [], id=path.stem)
+
+
+@pytest.mark.parametrize("path", map(marked, NOTEBOOKS))
 def test_runs_and_shows_what_it_says(path, execute):
     notebook = execute(path)
     counts = [cell.execution_count for cell in code_cells(notebook)]
