@@ -172,7 +172,7 @@ def marked(path: Path):
     return pytest.param(path, marks=[pytest.mark.slow] if path.stem in SLOW else [], id=path.stem)
 
 
-@pytest.mark.parametrize("path", map(marked, NOTEBOOKS))
+@pytest.mark.parametrize("path", [marked(path) for path in NOTEBOOKS])
 def test_runs_and_shows_what_it_says(path, execute):
     notebook = execute(path)
     counts = [cell.execution_count for cell in code_cells(notebook)]
