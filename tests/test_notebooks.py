@@ -26,6 +26,7 @@ def execute(tmp_path, monkeypatch):
     """Executes a notebook in an empty directory; a cell that raises fails the test with that cell's traceback."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))  # the kernel's files stay out of the home
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))  # the kernel imports the tree that is tested
     work = tmp_path / "work"
     work.mkdir()
 
@@ -117,7 +118,7 @@ def stabilized_ode(text: str) -> None:
     alone, _ = numbers(r"network alone +valid for +([\d.]+), energy later on ([\d.e+-]+)", text)
     valid, late = numbers(r"with linear term +valid for +([\d.]+), energy later on ([\d.e+-]+)", text)
     (truth,) = numbers(r"truth +energy +([\d.]+)", text)
-    assert valid > 3 * alone and late == pytest.approx(truth, rel=0.2)
+    assert valid > 3 * alone and late == pytest.approx(truth, rel=0.3)  # means over eight runs of 50 time units
 
 
 def transformer(text: str) -> None:
