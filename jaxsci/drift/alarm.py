@@ -27,6 +27,8 @@ class Verdict(NamedTuple):
 
 
 class WatchState(NamedTuple):
+    """The detector's state, and what was above the threshold so far."""
+
     detector: State
     above: Int[Array, ""]
     """Consecutive steps above the threshold."""

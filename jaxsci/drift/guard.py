@@ -13,6 +13,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class GuardState(NamedTuple):
+    """Discounted losses of c candidates, over all jobs and for each of k kinds; weights are the discounted numbers of
+    jobs.
+    """
+
     loss: Float[Array, " c"]
     """Discounted sum of losses of each candidate over all jobs."""
     weight: Float[Array, ""]

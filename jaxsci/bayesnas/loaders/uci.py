@@ -73,6 +73,9 @@ class Standardised:
 
 
 def standardised(table: Table, split: int) -> Standardised:
+    """Split number `split`: columns and target to mean 0 and deviation 1 by the training rows alone; constant columns
+    stay as they are.
+    """
     train, test = table.training_rows(split), table.test[split]
     mean, std = table.x[train].mean(0), table.x[train].std(0)
     std = np.where(std > 0, std, 1.0)

@@ -10,6 +10,8 @@ from jaxsci.drift.alarm import Verdict
 
 
 class AdwinState(NamedTuple):
+    """The window of ADWIN; `time` counts the points seen."""
+
     window: Float[Array, " n"]
     """Latest points, newest first; only the first `length` count."""
     length: Int[Array, ""]

@@ -10,6 +10,8 @@ from jaxsci.drift.alarm import Verdict
 
 
 class KswinState(NamedTuple):
+    """The latest points; `length` of them count, `time` counts the points seen."""
+
     window: Float[Array, " n"]
     """Latest points, newest first."""
     length: Int[Array, ""]

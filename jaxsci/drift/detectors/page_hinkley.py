@@ -10,6 +10,8 @@ from jaxsci.drift.alarm import Verdict
 
 
 class PageHinkleyState(NamedTuple):
+    """Running mean and cumulative deviations since the last alarm; `time` counts the points seen."""
+
     count: Int[Array, ""]
     """Points since the last alarm."""
     mean: Float[Array, ""]

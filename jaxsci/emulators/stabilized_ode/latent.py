@@ -72,6 +72,8 @@ def autoencoder(pod: Pod, width: int, *, key: PRNGKeyArray) -> Autoencoder:
 
 
 class Fitted(NamedTuple):
+    """A trained model and the losses logged on the way."""
+
     model: Any
     losses: Float[np.ndarray, " logs"]
 
