@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 SESSIONS = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("howto/*.md")])
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md"])
-SLOW = {"tutorials/bayesnas", "tutorials/diffraction", "tutorials/stabilized_ode"}
+SLOW = {"howto/tune", "tutorials/bayesnas", "tutorials/diffraction", "tutorials/stabilized_ode"}
 """Sessions of more than a few seconds."""
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
