@@ -141,6 +141,17 @@ def test_command_resolves(command, tmp_path):
     command_line.check(overrides, multirun="-m" in options)
 
 
+def test_the_reference_names_modules_that_exist():
+    named = re.findall(r"^::: (\S+)$", "\n".join(page.read_text() for page in DOCS.glob("api/*.md")), re.MULTILINE)
+    missing = [name for name in named if not find_module(name)]
+    assert len(named) > 200 and not missing
+
+
+def find_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
 def test_there_are_sessions_and_commands():
     assert len(SESSIONS) > 15
     assert len(COMMANDS) > 50
