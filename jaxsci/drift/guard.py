@@ -45,6 +45,7 @@ class Guard(eqx.Module):
     prior: Float[Array, " c"] | None = None
 
     def init(self, candidates: int, kinds: int) -> GuardState:
+        """No losses yet, for so many candidates and kinds of job."""
         return GuardState(jnp.zeros(candidates), jnp.zeros(()), jnp.zeros((kinds, candidates)), jnp.zeros(kinds))
 
     def weights(self, state: GuardState, kind: Int[Array, ""]) -> Float[Array, " c"]:

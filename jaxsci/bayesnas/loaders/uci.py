@@ -20,6 +20,7 @@ class Table:
     test: Int[np.ndarray, "splits held_out"]
 
     def training_rows(self, split: int) -> Int[np.ndarray, " rest"]:
+        """Rows that are not in the test of this split."""
         return np.setdiff1d(np.arange(len(self.y)), self.test[split])
 
 

@@ -34,6 +34,7 @@ class Footprint(NamedTuple):
 
     @property
     def bytes_per_device(self) -> int:
+        """Everything, bytes on the fullest device."""
         return sum(self.arguments.values()) + sum(self.temporaries.values())
 
 
