@@ -45,10 +45,12 @@ class Ledger(Generic[R]):
 
     @property
     def entries(self) -> tuple[Entry[R], ...]:
+        """Every request so far, in order."""
         return tuple(self._entries)
 
     @property
     def answered(self) -> tuple[Entry[R], ...]:
+        """The entries that brought data."""
         return tuple(entry for entry in self._entries if entry.refused is None)
 
     def record(self, entry: Entry[R]) -> None:

@@ -30,6 +30,7 @@ class Background(eqx.Module):
 
     @property
     def controls(self) -> int:
+        """Length of the control vector: columns of the root."""
         return self.root.shape[1]
 
 

@@ -20,6 +20,8 @@ from jaxsci.core.config import positive
 
 
 class Gaussian(NamedTuple):
+    """A normal distribution of the state."""
+
     mean: Float[Array, " n"]
     covariance: Float[Array, "n n"]
 

@@ -1,4 +1,4 @@
-"""The sequential methods by name: `method("etkf", size=24)` is `ETKF(size=24)`."""
+"""The sequential methods by name: `method("etkf", {"size": 24})` is `ETKF(size=24)`."""
 
 from typing import Any
 

@@ -30,6 +30,7 @@ class Observations(eqx.Module):
 
     @property
     def present(self) -> Bool[Array, "*windows times stations"]:
+        """Where a value was measured: finite entries."""
         return jnp.isfinite(self.values)
 
     def departures(self, states: State) -> Float[Array, "times stations"]:

@@ -20,6 +20,8 @@ from jaxsci.core.rollout import rollout
 
 
 class Placement(NamedTuple):
+    """The chosen stations and what they know together."""
+
     stations: Int[Array, " chosen"]
     """Indices of candidates, in order of choice."""
     gain: Float[Array, " chosen"]

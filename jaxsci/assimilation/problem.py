@@ -104,6 +104,7 @@ class Method(Choice):
 
 
 def root_mean(variance: Float[Array, " n"]) -> Float[Array, ""]:
+    """Root of the mean over sites: the spread of a state, in its own units, from its variances."""
     return jnp.sqrt(jnp.mean(variance))
 
 

@@ -54,6 +54,7 @@ class ForecastProtocol(eqx.Module):
 
     @property
     def days_per_window(self) -> int:
+        """Days that one analysis sees, its own included."""
         return self.window + 1
 
     def windows(self, days: int) -> Int[Array, "chains windows times"]:

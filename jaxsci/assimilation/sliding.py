@@ -21,6 +21,8 @@ from jaxsci.core.config import between, positive
 
 
 class Sliding(NamedTuple):
+    """Where the sliding window starts, and how long it has become."""
+
     start: Float[Array, "*members n"]
     """The analysis at the window's start."""
     length: Int[Array, ""]

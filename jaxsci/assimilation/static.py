@@ -12,6 +12,8 @@ from jaxsci.core.config import positive
 
 
 class Carried(NamedTuple):
+    """The state of a method whose covariance never changes: the analysis mean."""
+
     mean: Float[Array, " n"]
 
 

@@ -31,6 +31,7 @@ class System(Choice):
     """Time units until the first ensemble is forgotten."""
 
     def model(self) -> StepMap:
+        """The step map that methods forecast with."""
         raise NotImplementedError
 
     def truth(self) -> StepMap:

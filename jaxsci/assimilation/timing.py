@@ -19,6 +19,8 @@ from jaxsci.assimilation.variational import Window, assimilate
 
 
 class WindowTiming(NamedTuple):
+    """What one 4D-Var window costs and whether its gradient is right; seconds are medians."""
+
     gradient_relative_error: float
     """Automatic derivative of the full cost against central differences, largest over random directions."""
     seconds_4dvar_per_window: float

@@ -99,6 +99,7 @@ class TwinResult(NamedTuple):
 
 
 def standard_error(values: np.ndarray) -> float:
+    """Standard error of the mean over seeds; 0 of one seed, which has no scatter."""
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 

@@ -59,6 +59,7 @@ class LeastSquares(eqx.Module):
         return jnp.concatenate([control, self.departures(control)])
 
     def cost(self, control: Float[Array, " control"]) -> Float[Array, ""]:
+        """`J(v) = 1/2 |r(v)|^2`."""
         return 0.5 * jnp.sum(jnp.square(self.residual(control)))
 
 

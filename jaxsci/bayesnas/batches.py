@@ -33,4 +33,5 @@ def batch_indices(
 
 
 def take(data: Examples, rows: Int[Array, " batch"]) -> Examples:
+    """The examples of these rows."""
     return Examples(data.x[rows], data.y[rows])

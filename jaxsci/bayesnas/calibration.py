@@ -100,6 +100,8 @@ def floor(confidence: Float[Array, " examples"], *, draws: int = 300, key: Key[A
 
 
 class Interval(NamedTuple):
+    """Ends of a bootstrap interval, in the units of what was resampled."""
+
     low: Float[Array, "..."]
     high: Float[Array, "..."]
 
@@ -132,6 +134,9 @@ class Reliability(NamedTuple):
 
 
 def reliability(p: Float[Array, "examples classes"], y: Int[Array, " examples"], bins: int = BINS) -> Reliability:
+    """Mean confidence, accuracy and number of examples in each of `bins` equally wide bins of confidence; empty bins
+    hold 0.
+    """
     confidence, correct = top(p, y)
     number = jnp.clip(jnp.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     add = lambda values: jnp.zeros(bins, p.dtype).at[number].add(values)  # noqa: E731

@@ -11,6 +11,8 @@ from jaxsci.bayesnas.uncertainty import entropy_split
 
 
 class Detection(NamedTuple):
+    """How well a score tells unfamiliar inputs from familiar ones; all in [0, 1]."""
+
     auroc: float
     """Probability that an unfamiliar input scores higher than a familiar one, ties half."""
     aupr: float

@@ -52,6 +52,8 @@ class SearchConfig:
 
 
 class SearchState(NamedTuple):
+    """Shared weights, q, and the states of both optimizers."""
+
     params: PyTree
     q: ArchitectureDistribution
     weight_state: Any
@@ -62,6 +64,8 @@ class SearchState(NamedTuple):
 
 
 class SearchInfo(NamedTuple):
+    """What one step of the search reports; losses in nats an example."""
+
     loss: Float[Array, ""]
     """On the batch of the weights."""
     architecture_loss: Float[Array, ""]
@@ -167,6 +171,8 @@ def run_search(
 
 
 class Batches(NamedTuple):
+    """Data on the device and, for each step, the rows of its batch."""
+
     data: Examples
     rows: Int[Array, "steps batch"]
 

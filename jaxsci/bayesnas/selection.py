@@ -10,6 +10,8 @@ from jaxsci.bayesnas.calibration import TINY
 
 
 class Selection(NamedTuple):
+    """Weights of the candidates, and how the held-out loss fell."""
+
     weights: Float[Array, " candidates"]
     """Sums to one."""
     losses: Float[Array, " rounds"]

@@ -42,6 +42,9 @@ def _starts(flags: Sequence[str], timeout: float) -> bool:
 
 
 def main(arguments: Sequence[str]) -> None:
+    """`python -m jaxsci.core.xla_flags FLAG...`: the known flags on standard output, the unknown ones named on
+    standard error.
+    """
     found = probe(arguments)
     for flag in found.unknown:
         sys.stderr.write(f"XLA flag unknown to this jaxlib, left out: {flag}\n")

@@ -35,6 +35,7 @@ class Nuisance(NamedTuple):
 
 
 def nuisance_of(scene: Scene) -> Nuisance:
+    """The continuous quantities of a scene that the adversary may change."""
     return Nuisance(scene.body.distances, scene.line.core, scene.wave_amplitudes, jnp.log(scene.photons))
 
 

@@ -57,6 +57,8 @@ class Memory(NamedTuple):
 
 
 class StreamResult(NamedTuple):
+    """What a learner knew of every domain after each of them."""
+
     accuracy: Float[np.ndarray, "after domain"]
     """R_ij: accuracy on domain j after learning domain i."""
     before: Float[np.ndarray, " domains"]
@@ -183,6 +185,8 @@ def running_mean(average: PyTree, params: PyTree, updates: Array, decay: Array) 
 
 
 class UpdateRule(NamedTuple):
+    """An update of a learner of streams, compiled: `apply(...)` gives parameters and state of the optimizer."""
+
     rule: Rule
     optimizer: optax.GradientTransformation
     apply: Callable[..., tuple[PyTree, PyTree]]

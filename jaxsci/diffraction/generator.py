@@ -76,6 +76,7 @@ class Prior:
 
     @property
     def matter(self) -> Material:
+        """The material by its name."""
         return MATERIALS[self.material]
 
 

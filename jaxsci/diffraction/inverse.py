@@ -73,6 +73,7 @@ class Ranking:
 
     @property
     def resolved(self) -> bool:
+        """Whether one hypothesis alone is best."""
         return len(self.tied) == 1
 
 

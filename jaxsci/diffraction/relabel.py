@@ -38,6 +38,7 @@ class Witness(NamedTuple):
 
     @property
     def name(self) -> str:
+        """What was found, in words."""
         return CLASSES[self.kind]
 
 

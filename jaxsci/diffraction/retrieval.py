@@ -49,6 +49,8 @@ class RetrievalConfig:
 
 
 class Retrieved(NamedTuple):
+    """A reconstruction and how it came about."""
+
     object: Complex[Array, "x y z"]
     """Zero outside the support."""
     support: Bool[Array, "x y z"]

@@ -27,6 +27,8 @@ class Verdict(NamedTuple):
 
 
 class WatchState(NamedTuple):
+    """The detector's state, and what was above the threshold so far."""
+
     detector: State
     above: Int[Array, ""]
     """Consecutive steps above the threshold."""
@@ -50,9 +52,11 @@ class Watch(eqx.Module):
     separation: int = eqx.field(static=True, default=10)
 
     def prepare(self) -> "Watch":
+        """The same with the segment model's tables computed: do it once, outside of loops."""
         return eqx.tree_at(lambda watch: watch.detector, self, self.detector.prepare())
 
     def init(self) -> WatchState:
+        """The state before the first point."""
         zero = jnp.zeros((), jnp.int32)
         return WatchState(self.detector.init(), zero, zero)
 

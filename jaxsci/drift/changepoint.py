@@ -82,6 +82,7 @@ class Bocpd(eqx.Module):
         return Bocpd(self.segment.prepare(self.capacity), self.hazard, self.capacity, self.truncation, self.floor)
 
     def init(self) -> State:
+        """The state before the first point: a run of length zero."""
         cells = self.capacity + 1
         empty = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], cells, axis=0), self.segment.empty())
         alone = jnp.full(cells, DEAD).at[0].set(0.0)

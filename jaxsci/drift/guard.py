@@ -13,6 +13,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class GuardState(NamedTuple):
+    """Discounted losses of c candidates, over all jobs and for each of k kinds; weights are the discounted numbers of
+    jobs.
+    """
+
     loss: Float[Array, " c"]
     """Discounted sum of losses of each candidate over all jobs."""
     weight: Float[Array, ""]
@@ -41,6 +45,7 @@ class Guard(eqx.Module):
     prior: Float[Array, " c"] | None = None
 
     def init(self, candidates: int, kinds: int) -> GuardState:
+        """No losses yet, for so many candidates and kinds of job."""
         return GuardState(jnp.zeros(candidates), jnp.zeros(()), jnp.zeros((kinds, candidates)), jnp.zeros(kinds))
 
     def weights(self, state: GuardState, kind: Int[Array, ""]) -> Float[Array, " c"]:

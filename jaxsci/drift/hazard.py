@@ -31,6 +31,7 @@ class ConstantHazard(Hazard):
     mean_run: Float[Array, ""] | float = 100.0
 
     def logits(self, runs, covariates):
+        """Logit of the chance of a change; the same for every run length."""
         return jnp.full(runs.shape, -jnp.log(jnp.asarray(self.mean_run, runs.dtype) - 1))
 
 

@@ -26,6 +26,8 @@ class Regimes(NamedTuple):
 
 
 class Recall(NamedTuple):
+    """What the library of m regimes says about k kinds of job."""
+
     level: Float[Array, " k"]
     """Expected level of each kind: remembered levels and the new median, by their probabilities."""
     returned: Float[Array, "m k"]

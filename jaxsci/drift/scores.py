@@ -34,6 +34,8 @@ def covering(annotations: Annotations, found: Iterable[int], length: int) -> flo
 
 
 class AlarmScore(NamedTuple):
+    """Delay, misses and false alarms of a detector."""
+
     delay: float
     """Mean points from an event to the first alarm for it; the horizon where there is none."""
     missed: int

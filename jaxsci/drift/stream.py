@@ -35,6 +35,8 @@ class StreamConfig:
 
 
 class Point(NamedTuple):
+    """One usable line: its time, its values, and which of them are there."""
+
     line: int
     """1-based number of the line in the file."""
     time: float
@@ -43,6 +45,8 @@ class Point(NamedTuple):
 
 
 class Rejected(NamedTuple):
+    """A line that cannot be used, and why."""
+
     line: int
     reason: str
     text: str

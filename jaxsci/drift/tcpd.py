@@ -58,6 +58,9 @@ def load_collection(path: str | None) -> Collection:
 
 
 def standardise(values: Float[np.ndarray, "t d"], known: Bool[np.ndarray, "t d"]) -> Float[np.ndarray, "t d"]:
+    """Each dimension to mean 0 and sample deviation 1 over its known values; unknown ones become 0, constant
+    dimensions all 0.
+    """
     count = known.sum(axis=0)
     mean = np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1)
     variance = np.where(known, (values - mean) ** 2, 0).sum(axis=0) / np.maximum(count - 1, 1)

@@ -20,6 +20,7 @@ class Lorenz63(eqx.Module):
     dt: float = 0.01
 
     def vector_field(self, u: Float[Array, "3"]) -> Float[Array, "3"]:
+        """`du/dt`."""
         x, y, z = u
         return jnp.stack([self.sigma * (y - x), x * (self.rho - z) - y, x * y - self.beta * z])
 

@@ -34,6 +34,7 @@ class Spectrum(NamedTuple):
 
     @property
     def mean(self) -> Float[np.ndarray, " count"]:
+        """Exponents, mean over starts, largest first, per unit of time."""
         return self.each.mean(axis=0)
 
     @property

@@ -40,9 +40,11 @@ class SimulationConfig:
 
     @property
     def times(self) -> Float[np.ndarray, " fields"]:
+        """Times of the kept fields, from 0."""
         return self.interval * np.arange(self.fields)
 
     def model(self, bottom: Float[Array, "n n"] | None = None) -> ShallowWater:
+        """The solver as a step map; `bottom` is the height of the ground on the grid."""
         return ShallowWater(1 / self.cells, self.dt, GRAVITY, bottom=bottom)
 
 
@@ -54,6 +56,7 @@ class Family(Choice):
 
     @property
     def ranges(self) -> Float[np.ndarray, "parameters 2"]:
+        """Lowest and highest value of every parameter."""
         raise NotImplementedError
 
     def begin(

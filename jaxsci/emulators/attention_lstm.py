@@ -121,6 +121,8 @@ def pairs(coefficients: Float[np.ndarray, "days modes"], inputs: int, leads: int
 
 
 class TrainedAttention(NamedTuple):
+    """A trained network and its validation loss."""
+
     network: AttentionLstm
     """As it was at its smallest validation loss."""
     validation_loss: float

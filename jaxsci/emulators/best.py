@@ -8,6 +8,8 @@ from jaxtyping import PyTree
 
 
 class Best(NamedTuple):
+    """The best parameters so far, and how long ago they were found."""
+
     loss: float
     params: PyTree
     """Copies on the host: training donates its own buffers."""

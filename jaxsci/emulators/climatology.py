@@ -19,6 +19,7 @@ class HarmonicClimatology(eqx.Module):
 
     @property
     def harmonics(self) -> int:
+        """Number of annual harmonics."""
         return (len(self.coefficients) - 1) // 2
 
     def __call__(self, time: np.ndarray) -> Float[np.ndarray, "days points"]:

@@ -70,6 +70,7 @@ class ShiftedPod(eqx.Module):
     def encode(
         self, fields: Float[np.ndarray, "runs times n m"], shifts: Float[np.ndarray, "runs 2"]
     ) -> Float[np.ndarray, "runs times modes"]:
+        """A run in the frame of its own phase."""
         departures = align(fields, shifts) - np.asarray(self.template)
         return np.asarray(self.pod.encode(jnp.asarray(departures.reshape(*departures.shape[:2], -1))))
 

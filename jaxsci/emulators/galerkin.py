@@ -30,6 +30,7 @@ class Galerkin(eqx.Module):
     dt: float = eqx.field(static=True)
 
     def vector_field(self, coefficients: Float[Array, " size"]) -> Float[Array, " size"]:
+        """`da/dt`: the tendency of the lifted state, projected."""
         return self.basis.project_change(self.tendency(self.basis.lift(coefficients)))
 
     def __call__(self, coefficients: Float[Array, " size"]) -> Float[Array, " size"]:
@@ -83,6 +84,7 @@ class HyperReduced(eqx.Module):
     dt: float = eqx.field(static=True)
 
     def vector_field(self, coefficients: Float[Array, " size"]) -> Float[Array, " size"]:
+        """`da/dt` from the sampled cells alone."""
         return jnp.einsum("vkc,vc->vk", self.fill, self.sampled(coefficients)).ravel()
 
     def __call__(self, coefficients: Float[Array, " size"]) -> Float[Array, " size"]:

@@ -20,6 +20,7 @@ class LinearEmulator(eqx.Module):
     leads: int = eqx.field(static=True)
 
     def forecast(self, state: Float[Array, "lags modes"]) -> Float[Array, "leads modes"]:
+        """The following days, first lead first."""
         return state.reshape(-1) @ self.maps
 
     def __call__(self, state: Float[Array, "lags modes"]) -> Float[Array, "lags modes"]:

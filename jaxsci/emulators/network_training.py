@@ -40,6 +40,8 @@ class TrainingConfig:
 
 
 class Fitted(NamedTuple):
+    """An ensemble after training; the loss is that of the training's own scale, squared."""
+
     members: PyTree
     """The networks, stacked along a leading member axis, as they were at their smallest mean validation loss."""
     validation_loss: float

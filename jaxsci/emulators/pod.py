@@ -69,9 +69,11 @@ class Pod(eqx.Module):
         )
 
     def encode(self, field: Float[Array, "... points"]) -> Float[Array, "... modes"]:
+        """Coefficients of fields: weighted inner products with the modes."""
         return ((field if self.mean is None else field - self.mean) * self.weights) @ self.modes
 
     def decode(self, coefficients: Float[Array, "... modes"]) -> Float[Array, "... points"]:
+        """Fields of coefficients, the mean added where there is one."""
         field = coefficients @ self.modes.T
         return field if self.mean is None else field + self.mean
 

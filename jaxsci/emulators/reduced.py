@@ -34,6 +34,7 @@ class ReducedField:
 
     @property
     def weights(self) -> Float[np.ndarray, " points"]:
+        """Area weights of the grid points, of mean one."""
         return self.field.area_weights
 
 

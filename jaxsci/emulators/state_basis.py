@@ -24,6 +24,7 @@ class StateBasis(eqx.Module):
 
     @property
     def size(self) -> int:
+        """Coefficients of all components together."""
         return self.modes.shape[0] * self.modes.shape[2]
 
     def lift(self, coefficients: Float[Array, " size"]) -> Float[Array, "components *grid"]:
@@ -35,6 +36,7 @@ class StateBasis(eqx.Module):
         return self._parts(coefficients).reshape(-1, *self.shape)
 
     def project(self, state: Float[Array, "components *grid"]) -> Float[Array, " size"]:
+        """Coefficients of the state nearest to the given one."""
         return self._onto(state.reshape(self.mean.shape) - self.mean)
 
     def project_change(self, change: Float[Array, "components *grid"]) -> Float[Array, " size"]:

@@ -44,6 +44,8 @@ class RecurrentConfig:
 
 
 class Trained(NamedTuple):
+    """A trained ensemble, its validation loss, and what training took."""
+
     emulator: EmulatorMean
     """The ensemble as it was at its smallest validation loss."""
     validation_loss: float

@@ -21,6 +21,7 @@ class Trajectories(NamedTuple):
     coefficients: Float[np.ndarray, "runs times modes"]
 
     def select(self, runs: slice | np.ndarray) -> "Trajectories":
+        """Some of the runs."""
         return Trajectories(self.parameters[runs], self.coefficients[runs])
 
 
@@ -42,9 +43,11 @@ class TrajectoryScale(eqx.Module):
         return cls(jnp.asarray(centre, jnp.float32), jnp.asarray(spread, jnp.float32))
 
     def standardise(self, coefficients: Float[Array, "*runs times modes"]) -> Float[Array, "*runs times modes"]:
+        """Departures from the mean trajectory in units of each mode's spread."""
         return (coefficients - self.centre) / self.spread
 
     def restore(self, outputs: Float[Array, "*runs times modes"]) -> Float[Array, "*runs times modes"]:
+        """The inverse of `standardise`."""
         return self.centre + self.spread * outputs
 
 
@@ -71,6 +74,7 @@ class TrajectoryEnsemble(eqx.Module):
     members: TrajectoryEmulator
 
     def each(self, parameters: Float[Array, " parameters"]) -> Float[Array, "members times modes"]:
+        """The trajectory of every member."""
         return eqx.filter_vmap(lambda member: member(parameters))(self.members)
 
     def __call__(self, parameters: Float[Array, " parameters"]) -> Float[Array, "times modes"]:

@@ -14,6 +14,8 @@ QUANTILE_90 = 1.6448536269514722  # of the standard normal, for central 90 % int
 
 
 class Predicted(NamedTuple):
+    """Mean and spread of POD coefficients, in their own units."""
+
     mean: Float[Array, "*runs times modes"]
     spread: Float[Array, "*runs times modes"]
     """Standard deviation that the model gives itself."""
@@ -40,6 +42,8 @@ def dropout_prediction(
 
 
 class Calibration(NamedTuple):
+    """Whether the spread can be believed, measured on runs that were not trained on."""
+
     coverage_90: float
     """Share of errors within what should be the central 90 % interval."""
     spread_over_error: float

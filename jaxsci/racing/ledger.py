@@ -76,6 +76,7 @@ class Ledger:
 
     @property
     def left(self) -> int:
+        """Runs that may still be made."""
         return self.budget - self.used
 
     def enter(self, configuration: Configuration) -> int:

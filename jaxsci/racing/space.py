@@ -115,6 +115,7 @@ class Space:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the parameters, in their order."""
         return tuple(p.name for p in self.parameters)
 
     @property
@@ -124,6 +125,7 @@ class Space:
 
     @property
     def dimension(self) -> int:
+        """Number of parameters that are free to vary, at least 1."""
         return max(1, len(self.free))
 
     def columns(self, configurations: Sequence[Configuration]) -> dict[str, np.ndarray]:

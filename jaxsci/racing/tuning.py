@@ -46,6 +46,7 @@ class Tuning:
 
     @property
     def number(self) -> int:
+        """Number of the best configuration in the log."""
         return self.elites[0]
 
 

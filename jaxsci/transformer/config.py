@@ -58,6 +58,7 @@ class ModelConfig:
 
     @property
     def head_size(self) -> int:
+        """Width of one attention head."""
         return self.width // self.heads
 
     @property

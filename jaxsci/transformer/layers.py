@@ -24,6 +24,7 @@ EPSILON = 1e-5
 
 
 def normal(key: Key[Array, ""], shape: tuple[int, ...], deviation: float) -> nnx.Param:
+    """A float32 parameter of independent normal values."""
     return nnx.Param(deviation * jax.random.normal(key, shape, f32))
 
 

@@ -68,6 +68,7 @@ def placed(mesh: Any, shapes: PyTree) -> PyTree:
 
 
 def batch_shapes(model: ModelConfig, plan: ParallelConfig, mesh: Any, batch: int) -> Batch:
+    """Shapes and sharding of one step's tokens and targets, (microbatches, sequences, positions), without any data."""
     shape = (plan.microbatches, batch // plan.microbatches, model.sequence)
     tokens = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=batch_sharding(plan, mesh))
     return Batch(tokens, tokens)

@@ -33,6 +33,7 @@ Activation = Float[Array, "batch shard width"]
 
 
 def identity(x):
+    """What is given, unchanged."""
     return x
 
 

@@ -63,6 +63,7 @@ def zeros(tree: PyTree) -> PyTree:
 
 
 def add(total: PyTree, more: PyTree) -> PyTree:
+    """Gradients added to their float32 totals."""
     return tmap(lambda a, b: a + b.astype(f32), total, more)
 
 
@@ -115,6 +116,7 @@ use.defvjp(lambda w, z: (w, None), lambda _, g: (jnp.zeros_like(g), g.astype(f32
 
 
 def use_all(pairs: PyTree) -> PyTree:
+    """`use` for a tree of pairs."""
     return tmap(lambda pair: use(lax.stop_gradient(pair[0]), pair[1]), pairs, is_leaf=lambda x: isinstance(x, tuple))
 
 

@@ -58,6 +58,7 @@ def specs(params: PyTree) -> PyTree:
 
 
 def shardings(mesh: Mesh, params: PyTree) -> PyTree:
+    """The `NamedSharding` of every parameter, a tree of the same structure."""
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs(params), is_leaf=lambda x: isinstance(x, P))
 
 

@@ -64,6 +64,7 @@ class Scaling:
     scale: Float[np.ndarray, "nodes features"]
 
     def apply(self, columns: Float[np.ndarray, "runs nodes features"]) -> Float[np.ndarray, "runs nodes features"]:
+        """Features less their centre, in units of their scale, node by node."""
         standard = (phi(columns) - self.centre) / self.scale
         return np.clip(standard, -LIMIT, LIMIT).astype(np.float32)
 

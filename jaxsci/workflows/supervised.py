@@ -80,6 +80,7 @@ class Facts(eqx.Module):
 
 
 def facts_of(scaling: Scaling) -> Facts:
+    """Centre and scale of the features as float32 arrays on the device."""
     return Facts(jnp.asarray(scaling.centre, jnp.float32), jnp.asarray(scaling.scale, jnp.float32))
 
 

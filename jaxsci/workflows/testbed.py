@@ -126,6 +126,7 @@ class Trace:
 
     @property
     def makespan(self) -> float:
+        """Seconds from the first job to the last."""
         return float(self.end.max() - self.ready.min())
 
 

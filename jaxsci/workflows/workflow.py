@@ -40,6 +40,7 @@ class Workflow:
 
     @property
     def runs(self) -> int:
+        """Number of runs."""
         return len(self.x)
 
     def feature(self, name: str) -> Float[np.ndarray, "runs nodes"]:

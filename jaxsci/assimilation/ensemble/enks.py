@@ -21,6 +21,8 @@ from jaxsci.core.config import between
 
 
 class History(NamedTuple):
+    """The members of the last cycles."""
+
     members: Float[Array, "cycles members n"]
     """Newest cycle first; before the first observation all are the first ensemble."""
 

@@ -22,6 +22,10 @@ from jaxsci.core.config import between, positive
 
 
 class Gathering(NamedTuple):
+    """What 4DEnVar has gathered of its window so far. Departures are observations less the observed mean, whitened by
+    R.
+    """
+
     members: Float[Array, "members n"]
     observed: Float[Array, "lag members stations"]
     """Whitened anomalies of the observed members at each cycle of the window, as far as it has come."""

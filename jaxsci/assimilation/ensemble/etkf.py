@@ -22,6 +22,10 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(observed: Float[Array, "members stations"], departure: Float[Array, " stations"]) -> Spectrum:
+    """Eigenvectors of the anomalies' Gram matrix, its eigenvalues (none below zero), and the departure seen in them.
+
+    `observed` holds the whitened anomalies, one member a row; `departure` is observation less observed mean, whitened.
+    """
     values, vectors = jnp.linalg.eigh(observed @ observed.T)
     return Spectrum(jnp.maximum(values, 0.0), vectors, vectors.T @ (observed @ departure))
 

@@ -20,6 +20,8 @@ Analyse = Callable[[Members, Whitened, Float[Array, " stations"], PRNGKeyArray],
 
 
 class Ensemble(NamedTuple):
+    """The state of an ensemble filter: (members, n)."""
+
     members: Members
 
 

@@ -14,6 +14,8 @@ from jaxsci.core.config import between
 
 
 class Particles(NamedTuple):
+    """Particles and their weights."""
+
     members: Float[Array, "members n"]
     log_weights: Float[Array, " members"]
     """Normalised: their exponentials sum to one."""

@@ -10,10 +10,12 @@ from jaxsci.bayesnas.corruption.filters import Image
 
 
 def gaussian_blur(x: Image, sigma: float, *, key: Key[Array, ""]) -> Image:
+    """A Gaussian of standard deviation `sigma` pixels; `key` is not used."""
     return filters.gaussian_blur(x, sigma)
 
 
 def defocus_blur(x: Image, radius: float, alias: float, *, key: Key[Array, ""]) -> Image:
+    """A disk of `radius` pixels, its edge softened by a Gaussian of `alias` pixels; `key` is not used."""
     return filters.filter_image(x, jnp.asarray(filters.disk(radius, alias)))
 
 

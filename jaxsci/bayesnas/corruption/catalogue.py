@@ -20,6 +20,8 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 class Corruption(NamedTuple):
+    """A type of corruption and what its severities mean."""
+
     apply: Callable[..., Array]
     """(image in [0, 1], *parameters, key) -> image, not yet clipped."""
     parameters: tuple[tuple, ...]

@@ -8,6 +8,7 @@ from jaxsci.bayesnas.corruption.filters import Image
 
 
 def gaussian_noise(x: Image, sigma: float, *, key: Key[Array, ""]) -> Image:
+    """Independent normal noise of standard deviation `sigma`, images being in [0, 1]."""
     return x + sigma * jax.random.normal(key, x.shape)
 
 
@@ -24,4 +25,5 @@ def impulse_noise(x: Image, amount: float, *, key: Key[Array, ""]) -> Image:
 
 
 def speckle_noise(x: Image, sigma: float, *, key: Key[Array, ""]) -> Image:
+    """Normal noise in proportion to the value: standard deviation `sigma` times the pixel."""
     return x + x * sigma * jax.random.normal(key, x.shape)

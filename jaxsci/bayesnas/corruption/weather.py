@@ -36,21 +36,25 @@ def snow(
 
 
 def fog(x: Image, amount: float, decay: float, *, key: Key[Array, ""]) -> Image:
+    """Haze from a plasma fractal of roughness `decay`, `amount` thick, rescaled so that the brightest value stays."""
     brightest = jnp.max(x)
     haze = filters.plasma(x.shape[0], decay, key=key)[..., None]
     return (x + amount * haze) * brightest / (brightest + amount)
 
 
 def brightness(x: Image, shift: float, *, key: Key[Array, ""]) -> Image:
+    """The value channel of HSV raised by `shift`; `key` is not used."""
     return filters.to_hsv_value(x, shift)
 
 
 def contrast(x: Image, factor: float, *, key: Key[Array, ""]) -> Image:
+    """Distances from each colour's mean multiplied by `factor`; `key` is not used."""
     mean = jnp.mean(x, axis=(0, 1), keepdims=True)
     return (x - mean) * factor + mean
 
 
 def saturate(x: Image, scale: float, offset: float, *, key: Key[Array, ""]) -> Image:
+    """The saturation of HSV multiplied by `scale` and raised by `offset`; `key` is not used."""
     return filters.saturate(x, scale, offset)
 
 

@@ -20,6 +20,7 @@ class Table:
     test: Int[np.ndarray, "splits held_out"]
 
     def training_rows(self, split: int) -> Int[np.ndarray, " rest"]:
+        """Rows that are not in the test of this split."""
         return np.setdiff1d(np.arange(len(self.y)), self.test[split])
 
 
@@ -73,6 +74,9 @@ class Standardised:
 
 
 def standardised(table: Table, split: int) -> Standardised:
+    """Split number `split`: columns and target to mean 0 and deviation 1 by the training rows alone; constant columns
+    stay as they are.
+    """
     train, test = table.training_rows(split), table.test[split]
     mean, std = table.x[train].mean(0), table.x[train].std(0)
     std = np.where(std > 0, std, 1.0)

@@ -20,6 +20,7 @@ def convolve(
 
 
 def init_norm(channels: int) -> dict[str, Array]:
+    """Parameters of a normalisation layer: unit scales, zero shifts."""
     return {"scale": jnp.ones(channels), "shift": jnp.zeros(channels)}
 
 
@@ -46,6 +47,7 @@ def dilated(kernel: Float[Array, "k k fan_in fan_out"], by: int) -> Array:
 
 
 def identity_kernel(channels: int, size: int) -> Float[Array, "{size} {size} channels channels"]:
+    """The kernel that leaves an image as it is, `size` pixels wide."""
     return centred(jnp.eye(channels)[None, None], size)
 
 

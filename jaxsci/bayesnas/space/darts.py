@@ -104,6 +104,7 @@ def merged_kernel(z: Float[Array, " ops"], params: PyTree, channels: int) -> Flo
 
 
 def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+    """The largest of each pixel's 3 x 3 neighbourhood, stride 1, same size."""
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 1, 1, 1), "SAME")
 
 

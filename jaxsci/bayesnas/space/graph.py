@@ -13,6 +13,7 @@ def all_edges(nodes: int, inputs: int = 1) -> tuple[tuple[int, int], ...]:
 
 
 def edge_names(edges: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
+    """Names of edges, as `0→1`."""
     return tuple(f"{source}→{target}" for source, target in edges)
 
 

@@ -34,6 +34,8 @@ class FullData(NamedTuple):
 
 
 class Info(NamedTuple):
+    """What one update reports."""
+
     loss: Float[Array, ""]
     """Mean negative log-likelihood of the batch at the weights before the update."""
     learning_rate: Float[Array, ""]

@@ -13,6 +13,8 @@ from jaxsci.core.config import between, positive, require
 
 
 class ChainState(NamedTuple):
+    """Weights, velocity, and what the cycles have left behind."""
+
     params: PyTree
     velocity: PyTree
     kept: PyTree

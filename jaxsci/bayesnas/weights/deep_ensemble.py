@@ -12,6 +12,8 @@ from jaxsci.core.config import between, positive
 
 
 class SgdState(NamedTuple):
+    """Weights, and the velocity of heavy-ball SGD."""
+
     params: PyTree
     velocity: PyTree
 

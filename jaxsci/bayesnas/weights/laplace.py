@@ -13,6 +13,8 @@ from jaxsci.core.config import between, positive
 
 
 class LaplaceState(NamedTuple):
+    """The trained network, and the spread of its last layer."""
+
     sgd: SgdState
     root: Float[Array, "size size"]
     """Inverse transposed Cholesky factor of the head's posterior precision; identity before `finish`."""

@@ -17,6 +17,8 @@ from jaxsci.core.config import positive
 
 
 class VariationalState(NamedTuple):
+    """The variational fit, and the shape of the network it stands for."""
+
     svi: Any
     """numpyro's state: variational parameters in unconstrained form, optimizer state, key."""
     template: PyTree

@@ -14,6 +14,8 @@ from jaxsci.core.config import between, positive
 
 
 class NutsState(NamedTuple):
+    """The trained start of the chain, and its samples."""
+
     sgd: SgdState
     chain: PyTree
     """(samples, ...) weights; copies of the start before `finish`."""

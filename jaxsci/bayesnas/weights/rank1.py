@@ -22,6 +22,8 @@ class Factors(NamedTuple):
 
 
 class Rank1State(NamedTuple):
+    """Shared weights, their random rank-1 factors, and the optimizer's state."""
+
     shared: PyTree
     factors: PyTree
     """A `Factors` for each weight with two axes or more, in the order of the leaves."""

@@ -13,6 +13,8 @@ from jaxsci.core.config import between, positive
 
 
 class SwagState(NamedTuple):
+    """The trained network and the running moments of its weights along the way."""
+
     sgd: SgdState
     mean: PyTree
     square: PyTree

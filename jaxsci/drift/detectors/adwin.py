@@ -10,6 +10,8 @@ from jaxsci.drift.alarm import Verdict
 
 
 class AdwinState(NamedTuple):
+    """The window of ADWIN; `time` counts the points seen."""
+
     window: Float[Array, " n"]
     """Latest points, newest first; only the first `length` count."""
     length: Int[Array, ""]
@@ -28,9 +30,11 @@ class Adwin(eqx.Module):
     least: int = eqx.field(static=True, default=5)
 
     def init(self) -> AdwinState:
+        """The state before the first point."""
         return AdwinState(jnp.zeros(self.capacity), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
     def update(self, state: AdwinState, x: Float[Array, ""]) -> tuple[AdwinState, Verdict]:
+        """Take in a point; the verdict says whether the window was cut."""
         window = jnp.concatenate([x[None].astype(state.window.dtype), state.window[:-1]])
         length = jnp.minimum(state.length + 1, self.capacity)
         position = jnp.arange(self.capacity)

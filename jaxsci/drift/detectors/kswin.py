@@ -10,6 +10,8 @@ from jaxsci.drift.alarm import Verdict
 
 
 class KswinState(NamedTuple):
+    """The latest points; `length` of them count, `time` counts the points seen."""
+
     window: Float[Array, " n"]
     """Latest points, newest first."""
     length: Int[Array, ""]
@@ -28,9 +30,11 @@ class Kswin(eqx.Module):
     recent: int = eqx.field(static=True, default=30)
 
     def init(self) -> KswinState:
+        """The state before the first point."""
         return KswinState(jnp.zeros(self.size), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
     def update(self, state: KswinState, x: Float[Array, ""]) -> tuple[KswinState, Verdict]:
+        """Take in a point and compare the latest with those before."""
         window = jnp.concatenate([x[None].astype(state.window.dtype), state.window[:-1]])
         length = jnp.minimum(state.length + 1, self.size)
         old = length - self.recent

@@ -10,6 +10,8 @@ from jaxsci.drift.alarm import Verdict
 
 
 class PageHinkleyState(NamedTuple):
+    """Running mean and cumulative deviations since the last alarm; `time` counts the points seen."""
+
     count: Int[Array, ""]
     """Points since the last alarm."""
     mean: Float[Array, ""]
@@ -32,10 +34,12 @@ class PageHinkley(eqx.Module):
     least: int = eqx.field(static=True, default=10)
 
     def init(self) -> PageHinkleyState:
+        """The state before the first point."""
         zero, none = jnp.zeros(()), jnp.zeros((), jnp.int32)
         return PageHinkleyState(none, zero, zero, zero, none, none)
 
     def update(self, state: PageHinkleyState, x: Float[Array, ""]) -> tuple[PageHinkleyState, Verdict]:
+        """Take in a point and compare its cumulative deviations with the threshold."""
         count = state.count + 1
         mean = state.mean + (x - state.mean) / count
         up = jnp.maximum(state.up + x - mean - self.tolerance, 0.0)

@@ -10,6 +10,8 @@ from jaxsci.drift.segments.segment import Segment
 
 
 class GaussianStatistics(NamedTuple):
+    """Sufficient statistics of a run: the normal-inverse-gamma posterior."""
+
     count: Int[Array, ""]
     """Points in the run."""
     mean: Float[Array, ""]

@@ -10,6 +10,8 @@ from jaxsci.drift.segments.segment import Segment
 
 
 class PoissonStatistics(NamedTuple):
+    """Sufficient statistics of a run: the gamma posterior of the rate."""
+
     shape: Float[Array, ""]
     """a: prior shape plus the sum of the counts."""
     rate: Float[Array, ""]

@@ -21,6 +21,10 @@ from jaxsci.drift.segments.segment import Segment
 
 
 class RegressionStatistics(NamedTuple):
+    """Sufficient statistics of a run: posterior mean and covariance of q coefficients, and scale `beta` of the noise
+    variance.
+    """
+
     count: Int[Array, ""]
     mean: Float[Array, " q"]
     covariance: Float[Array, "q q"]

@@ -11,6 +11,8 @@ from jaxsci.drift.segments.segment import Segment
 
 
 class WishartStatistics(NamedTuple):
+    """Sufficient statistics of a run of vectors with d components."""
+
     count: Int[Array, ""]
     mean: Float[Array, " d"]
     inverse: Float[Array, "d d"]

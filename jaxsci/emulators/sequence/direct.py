@@ -44,6 +44,7 @@ class DirectRecurrent(eqx.Module):
         self.lags, self.leads = inputs // modes, leads
 
     def forecast(self, state: Float[Array, "lags modes"]) -> Float[Array, "leads modes"]:
+        """The following days, first lead first."""
         return self.first(state, self.leads)
 
     def first(self, state: Float[Array, "lags modes"], leads: int) -> Float[Array, "{leads} modes"]:
@@ -73,6 +74,7 @@ class EmulatorMean(eqx.Module):
         self.members, self.lags, self.leads = members, members.lags, members.leads
 
     def forecast(self, state: Float[Array, "lags modes"]) -> Float[Array, "leads modes"]:
+        """The following days, mean over members."""
         return eqx.filter_vmap(lambda member: member.forecast(state))(self.members).mean(0)
 
     def __call__(self, state: Float[Array, "lags modes"]) -> Float[Array, "lags modes"]:

@@ -35,6 +35,7 @@ class LatentOde(eqx.Module):
         return self.step_map(z)(z)
 
     def right_hand_side(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
+        """`A z + N(z)`."""
         return self.linear.matrix.astype(z.dtype) @ z + self.nonlinear(z)
 
     def step_map(self, like: Float[Array, " d"]) -> StepMap:
@@ -55,9 +56,11 @@ class Autoencoder(eqx.Module):
     decoder: Layers
 
     def encode(self, u: Float[Array, "*batch n"]) -> Float[Array, "*batch d"]:
+        """The latent state of a field."""
         return self.pod.encode(u).astype(u.dtype) + self.encoder(u)
 
     def decode(self, z: Float[Array, "*batch d"]) -> Float[Array, "*batch n"]:
+        """The field of a latent state."""
         return self.pod.decode(z).astype(z.dtype) + self.decoder(z)
 
 
@@ -72,6 +75,8 @@ def autoencoder(pod: Pod, width: int, *, key: PRNGKeyArray) -> Autoencoder:
 
 
 class Fitted(NamedTuple):
+    """A trained model and the losses logged on the way."""
+
     model: Any
     losses: Float[np.ndarray, " logs"]
 

@@ -30,13 +30,16 @@ class SpectralRom(eqx.Module):
 
     @property
     def dimension(self) -> int:
+        """Real numbers in a reduced state."""
         return 2 * len(self.modes)
 
     def encode(self, u: Float[Array, " n"]) -> Float[Array, " d"]:
+        """The reduced state of a field."""
         v = jnp.fft.rfft(u)[jnp.asarray(self.modes)] / self.points
         return jnp.concatenate([v.real, v.imag])
 
     def decode(self, z: Float[Array, " d"]) -> Float[Array, " n"]:
+        """The field of a reduced state."""
         return jnp.fft.irfft(self._spectrum(self._complex(z)), self.points)
 
     def __call__(self, z: Float[Array, " d"]) -> Float[Array, " d"]:

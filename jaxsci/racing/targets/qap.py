@@ -31,6 +31,7 @@ class QapInstance:
 
     @property
     def size(self) -> int:
+        """Number of facilities."""
         return len(self.flow)
 
     @property

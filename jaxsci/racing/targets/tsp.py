@@ -26,6 +26,7 @@ class TspInstance:
 
     @property
     def size(self) -> int:
+        """Number of cities."""
         return len(self.distance)
 
     @property

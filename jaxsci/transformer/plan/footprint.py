@@ -34,6 +34,7 @@ class Footprint(NamedTuple):
 
     @property
     def bytes_per_device(self) -> int:
+        """Everything, bytes on the fullest device."""
         return sum(self.arguments.values()) + sum(self.temporaries.values())
 
 
@@ -92,10 +93,14 @@ def footprint(
 
 
 def shapes(model: ModelConfig, stored: Layout) -> PyTree:
+    """Shapes and dtypes of all parameters as stored, without allocating any."""
     return jax.eval_shape(lambda key: init(model, stored, key), jax.random.key(0))
 
 
 def sizes(model: ModelConfig, plan: ParallelConfig, mesh: Mapping[str, int], batch: int) -> Sizes:
+    """Sizes in bytes and numbers that all components of the footprint are made of; `mesh` maps axis names to their
+    sizes.
+    """
     width = plan.dtype.itemsize
     sequences = batch // (plan.microbatches * mesh["data"] * mesh["fsdp"])
     whole = sequences * model.sequence * model.width * width

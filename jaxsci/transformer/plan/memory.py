@@ -45,10 +45,12 @@ class Memory(NamedTuple):
 
     @property
     def state(self) -> Stages:
+        """Parameters, gradients and optimizer, bytes by stage."""
         return self.parameters + self.gradients + self.optimizer
 
     @property
     def total(self) -> Stages:
+        """Everything, bytes by stage; the largest entry has to fit."""
         return np.sum(self, axis=0)
 
     @property

@@ -33,6 +33,7 @@ class Policy(NamedTuple):
 
     @property
     def total(self) -> int:
+        """Bytes of state per parameter."""
         return self.weights + self.gradients + self.master + self.copy + self.moments
 
 
@@ -88,6 +89,7 @@ class Recipe:
 
     @property
     def devices(self) -> int:
+        """Devices of the mesh."""
         return self.replicas * self.pipe * self.tensor
 
     @property

@@ -137,10 +137,12 @@ class Found(NamedTuple):
 
     @property
     def best(self) -> Rated:
+        """The best rated point; there must be one."""
         return self.rated[0]
 
     @property
     def reasons(self) -> Counter[str]:
+        """How many points each reason rejected."""
         return Counter(point.reason for point in self.rejected)
 
 

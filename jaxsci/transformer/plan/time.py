@@ -54,6 +54,7 @@ class StepTime(NamedTuple):
 
     @property
     def total(self) -> Scalar:
+        """Seconds of the whole step."""
         return self.compute + self.tensor + self.pipeline + self.data + self.bubble
 
 

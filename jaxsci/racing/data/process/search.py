@@ -17,6 +17,7 @@ STEPS = 2000
 
 
 def main():
+    """Called as irace calls a target runner: configuration, instance, seed, name of the problem, parameters."""
     parser = argparse.ArgumentParser()
     for name in ("number", "instance", "seed", "name"):
         parser.add_argument(name)
