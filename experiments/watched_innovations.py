@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxsci.assimilation.ensemble import ETKF
 from jaxsci.assimilation.ensemble.members import EnsembleSettings
 from jaxsci.assimilation.innovations import Innovation, innovation_statistics
-from jaxsci.assimilation.problem import Method, Problem, select
+from jaxsci.assimilation.methods import Method
+from jaxsci.assimilation.problem import Problem, select
 from jaxsci.assimilation.systems import Lorenz96System, System
 from jaxsci.assimilation.twin import seed_keys
 from jaxsci.assimilation.variational import StepMap
