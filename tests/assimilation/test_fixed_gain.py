@@ -14,14 +14,18 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 RNG = np.random.default_rng(0)
 N, TIMES, STATIONS, WINDOWS = 5, 3, 2, 4
-MAP = jnp.asarray(0.9 * np.linalg.qr(RNG.normal(size=(N, N)))[0])
-ROOT = jnp.asarray(np.eye(N) + 0.2 * RNG.normal(size=(N, N)))
-VALUES = jnp.asarray(RNG.normal(size=(WINDOWS, TIMES, STATIONS))).at[:, :, 1].set(jnp.nan)
+MAP = 0.9 * np.linalg.qr(RNG.normal(size=(N, N)))[0]
+ROOT = np.eye(N) + 0.2 * RNG.normal(size=(N, N))
+VALUES = RNG.normal(size=(WINDOWS, TIMES, STATIONS))
+VALUES[:, :, 1] = np.nan
+
+
+def observed(values):
+    return observe(jnp.asarray(values), lambda x: x[jnp.array([0, 3])], 0.3 * jnp.eye(STATIONS), missing=True)
 
 
 def window(model, mean, values):
-    observations = observe(values, lambda x: x[jnp.array([0, 3])], 0.3 * jnp.eye(STATIONS), missing=True)
-    return Window(model, Background(mean, ROOT), observations)
+    return Window(model, Background(mean, jnp.asarray(ROOT)), observed(values))
 
 
 def linear(x):
@@ -38,10 +42,9 @@ def test_it_is_gauss_newton_for_a_linear_model_at_any_background():
 
 
 def test_a_cycle_of_windows_is_the_same():
-    observations = observe(VALUES, lambda x: x[jnp.array([0, 3])], 0.3 * jnp.eye(STATIONS), missing=True)
     gain = fixed_gain(window(linear, jnp.zeros(N), VALUES[0]))
     run = lambda method: cycle(  # noqa: E731
-        linear, ROOT, jnp.ones(N), observations, diagnose=lambda _, s: s.value[-1], method=method
+        linear, jnp.asarray(ROOT), jnp.ones(N), observed(VALUES), diagnose=lambda _, s: s.value[-1], method=method
     )
     np.testing.assert_allclose(jax.jit(lambda: run(gain))(), jax.jit(lambda: run(None))(), atol=1e-9)
 

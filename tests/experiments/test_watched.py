@@ -121,7 +121,7 @@ def test_a_parameter_the_model_lacks_is_named(x64):
 
 
 def metrics_file(path, slowed_by, *, change=120, points=200):
-    """Step times of 20 ms, a scatter of 8 % and outliers (saves, a busy host); from `change` on `slowed_by` times that."""
+    """Step times of 20 ms, a scatter of 8 % and outliers (saves, a busy host); `slowed_by` times that from `change`."""
     rng = np.random.default_rng(0)
     seconds = 0.02 * np.exp(0.08 * rng.standard_normal(points)) * np.where(np.arange(points) >= change, slowed_by, 1.0)
     seconds[[15, 40, 77, 101]] *= 6.0
