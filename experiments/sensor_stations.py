@@ -14,15 +14,17 @@ from jaxsci.active import Answer, Prospect, Request
 from jaxsci.assimilation.background import Background
 from jaxsci.assimilation.cycling import cycle
 from jaxsci.assimilation.daily import Analyser
+from jaxsci.assimilation.error_variances import scoring_step
 from jaxsci.assimilation.fixed_gain import fixed_gain
 from jaxsci.assimilation.observation import LinearOperator, Observations, whitening
 from jaxsci.assimilation.placement import candidate_sensitivity, expected_gain, network_covariance
-from jaxsci.assimilation.variational import Window
+from jaxsci.assimilation.variational import Solution, Window
 from jaxsci.core.config import positive, require
 from jaxsci.emulators import ReducedField
 from jaxsci.emulators.verification import rmse
 
 ELSEWHERE = "elsewhere"
+FURTHEST = 10.0  # factor between what was told and what may be believed of an instrument
 Beliefs = Literal["assumed", "estimated", "true"]
 
 
@@ -128,11 +130,11 @@ class NetworkModel(NamedTuple):
 class StationLearner(eqx.Module):
     """4D-Var on the linear emulator, with the error of each region's instruments estimated from the records.
 
-    R is estimated on the `calibration` days by iterating Desroziers' diagnosis, pooled over the stations of a region,
-    with `prior_days` days of one station's worth of belief in `assumed`; the days after them are analysed and scored.
-    A record covers both. `beliefs` says with which errors further stations are judged: those `assumed` before any
-    record, those `estimated` from them, or the `true` ones, which nobody can know. Whatever the beliefs, analyses are
-    made with the estimates.
+    Variances are estimated on the `calibration` days by maximum likelihood, with `prior_days` days of one station's
+    worth of belief in `assumed`; the days after them are analysed and scored. A record covers both.
+
+    `beliefs` says with which errors further stations are judged: those `assumed` before any record, those `estimated`
+    from them, or the `true` ones, which nobody can know. Whatever the beliefs, analyses are made with the estimates.
     """
 
     analyser: Analyser
@@ -151,7 +153,7 @@ class StationLearner(eqx.Module):
     skip: int = eqx.field(static=True)
     """Windows at the start of a chain that only forget its first guess."""
     beliefs: Beliefs = eqx.field(static=True, default="estimated")
-    iterations: int = eqx.field(static=True, default=4)
+    iterations: int = eqx.field(static=True, default=5)
 
     def initial(self, *, key: PRNGKeyArray) -> NetworkModel:
         none = jnp.zeros(self.most, jnp.int32)
@@ -216,19 +218,18 @@ def _fit(
 ) -> NetworkModel:
     pod, regions = learner.analyser.pod, len(learner.true)
     member = jax.nn.one_hot(learner.region[stations], regions, dtype=values.dtype) * present[:, None]
-    unresolved = jnp.sum(jnp.square(pod.truncated[stations]), axis=1)
-    bounds = learner.assumed / 10, learner.assumed * 10
+    told = jnp.square(learner.assumed)
 
-    def again(_: int, noise: Array) -> Array:
-        seen = _cycle(learner, stations, present, noise, values[: learner.calibration])
-        cases = jnp.sum(jnp.isfinite(seen.innovation), axis=(0, 1))
-        products = jnp.sum(jnp.nan_to_num(seen.innovation * seen.residual), axis=(0, 1))
-        total = member.T @ (products - cases * unresolved) + learner.prior_days * learner.assumed**2
-        mean = total / (member.T @ cases + learner.prior_days)
-        return jnp.clip(jnp.sqrt(jnp.maximum(mean, 0.0)), *bounds)
+    def again(_: int, variances: Array) -> Array:
+        seen = _cycle(learner, stations, present, jnp.sqrt(variances), values[: learner.calibration])
+        innovations = jnp.nan_to_num(seen.innovation.reshape(len(seen.innovation), -1))
+        groups = jnp.tile(member, (seen.innovation.shape[1], 1))
+        prior = {"prior": told, "prior_cases": learner.prior_days}
+        better = scoring_step(variances, innovations, seen.covariance, groups, **prior)
+        return jnp.clip(better, told / FURTHEST**2, told * FURTHEST**2)
 
-    start = jnp.full(regions, learner.assumed, values.dtype)
-    noise = jax.lax.fori_loop(0, learner.iterations, again, start)
+    start = jnp.full(regions, told, values.dtype)
+    noise = jnp.sqrt(jax.lax.fori_loop(0, learner.iterations, again, start))
     days = values[learner.calibration :]
     state = _cycle(learner, stations, present, noise, days).state
     length = learner.analyser.protocol.days_per_window
@@ -239,7 +240,9 @@ def _fit(
 
 class _Seen(NamedTuple):
     innovation: Float[Array, "windows times most"]
-    residual: Float[Array, "windows times most"]
+    """NaN where a station is padding."""
+    covariance: Float[Array, "observations observations"]
+    """Of a window's innovations, as assumed; padding has variance one and no part in it."""
     state: Float[Array, "windows modes"]
     """Analysed coefficients at the end of each window."""
 
@@ -259,20 +262,16 @@ def _cycle(
     observations = Observations(windows, LinearOperator(matrix), whitening(covariance))
     guess = jnp.zeros(analyser.state_shape, root.dtype)
     first = Observations(windows[0], observations.operator, observations.whitener)
+    window = Window(analyser.emulator, Background(guess, root), first)
 
-    def diagnose(window: Window, solution) -> _Seen:
-        before, after = (
-            window.observations.values - jax.vmap(window.observations.operator)(states)
-            for states in (window.trajectory(window.origin), solution.value)
-        )
-        return _Seen(before, after, solution.value[-1, 0])
+    def predicted(window: Window, control: Array) -> Array:
+        return jax.vmap(window.observations.operator)(window.trajectory(control))
 
-    seen = cycle(
-        analyser.emulator,
-        root,
-        guess,
-        observations,
-        diagnose=diagnose,
-        method=fixed_gain(Window(analyser.emulator, Background(guess, root), first)),
-    )
-    return jax.tree.map(lambda a: a[learner.skip :], seen)
+    def diagnose(window: Window, solution: Solution) -> tuple[Array, Array]:
+        return window.observations.values - predicted(window, window.origin), solution.value[-1, 0]
+
+    method = fixed_gain(window)
+    innovation, state = cycle(analyser.emulator, root, guess, observations, diagnose=diagnose, method=method)
+    response = jax.jacfwd(lambda control: predicted(window, control).ravel())(window.origin)
+    expected = response @ response.T + jnp.kron(jnp.eye(length, dtype=root.dtype), covariance)
+    return _Seen(innovation[learner.skip :], expected, state[learner.skip :])

@@ -26,7 +26,7 @@ REGIONS = {"west": {"lat": [30.0, 60.0], "lon": [-10.0, 0.0], "cost": 3.0}}
 SMALL = {
     "precision": "float64",
     "emulator": {"choose": "linear"},
-    "modes": 8,
+    "modes": 20,
     "harmonics": [1],
     "budget": 12.0,
     "regions": REGIONS,
