@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,18 +134,19 @@ class Found(NamedTuple):
 
 def run_worlds(config: InnovationsConfig, seed: int) -> tuple[Cycled, Cycled, Cycled]:
     """Calm series to calibrate on, calm ones to test on, and those of every scenario."""
-    system = config.system
-    models = [_changed(system, scenario.model) for scenario in config.scenarios.values()]
-    bias, noise = (jnp.asarray([getattr(s, n) for s in config.scenarios.values()]) for n in ("bias", "noise"))
-    worlds = World(
-        jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *models), bias, noise
-    )
-    calm = World(jax.tree.map(jnp.asarray, _changed(system, {})), jnp.zeros(()), jnp.ones(()))
-    keys = seed_keys(3 * config.seeds, key=jax.random.key(seed))
-    first, second, third = keys[: config.seeds], keys[config.seeds : 2 * config.seeds], keys[2 * config.seeds :]
-    follow = jax.vmap(_experiment(config), in_axes=(None, 0))
-    calibration, test = (eqx.filter_jit(follow)(calm, k) for k in (first, second))
-    return calibration, test, eqx.filter_jit(jax.vmap(follow, in_axes=(0, None)))(worlds, third)
+    calm = Degradation()
+    worlds = [_world(config.system, scenario) for scenario in (calm, calm, *config.scenarios.values())]
+    stacked = jax.tree.map(lambda *leaves: jnp.repeat(jnp.stack(leaves), config.seeds, axis=0), *worlds)
+    keys = seed_keys(3 * config.seeds, key=jax.random.key(seed)).reshape(3, -1)
+    lanes = jnp.concatenate([keys[0], keys[1], *[keys[2]] * len(config.scenarios)])
+    found = jax.jit(jax.vmap(_experiment(config)))(stacked, lanes)
+    found = jax.tree.map(lambda a: a.reshape(len(worlds), config.seeds, *a.shape[1:]), found)
+    return tuple(jax.tree.map(itemgetter(part), found) for part in (0, 1, slice(2, None)))
+
+
+def _world(system: System, scenario: Degradation) -> World:
+    leaves = _changed(system, scenario.model), scenario.bias, scenario.noise
+    return World(*(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), part) for part in leaves))
 
 
 def _changed(system: System, parameters: Mapping[str, float]) -> StepMap:
@@ -163,7 +164,7 @@ def _experiment(config: InnovationsConfig):
     stations = jax.eval_shape(operator, start.mean).shape[0]
     require(stations > 1, "innovations.system", "two observed variables or more", stations)
     deviation, change = jnp.sqrt(system.noise), config.burn_in + config.change
-    model, truth_model = system.model(), system.truth()
+    model, before = system.model(), _world(system, Degradation()).after
 
     def ahead(model: StepMap, x: Array) -> Array:
         return lax.fori_loop(0, system.observe_every, lambda _, x: model(x), x)
@@ -180,7 +181,8 @@ def _experiment(config: InnovationsConfig):
         def one_cycle(carry: tuple, cycle: Array) -> tuple[tuple, Cycled]:
             truth, state = carry
             changed = cycle >= change
-            truth = lax.cond(changed, lambda x: ahead(world.after, x), lambda x: ahead(truth_model, x), truth)
+            now = jax.tree.map(lambda old, new: jnp.where(changed, new, old), before, world.after)
+            truth = ahead(now, truth)
             error = jax.random.normal(jax.random.fold_in(for_noise, cycle), (stations,), truth.dtype)
             error = jnp.where(changed, world.noise * error + world.bias, error)
             value = operator(truth) + deviation * error
