@@ -262,6 +262,6 @@ def remarks(config: Config, metrics: Mapping[str, Any]) -> tuple[str, ...]:
         f"The target, {metrics['target_rmse_m']:.1f} m, is the mean error of {config.reference_stations} random "
         f"stations; {100 * metrics['reached_share_active']:.0f} % of the active campaigns got there, "
         f"{100 * metrics['reached_share_random']:.0f} % of the random ones.",
-        "All arms estimate errors from their records alike and differ in what they buy; informed knows the true errors.",
+        "All arms estimate errors from their records alike and differ in purchases; informed knows the true errors.",
         "Analyses and scores are of the test days, which no choice depends on.",
     )
