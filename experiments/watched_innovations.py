@@ -27,6 +27,7 @@ from jaxsci.drift.changepoint import Bocpd
 from jaxsci.drift.hazard import ConstantHazard
 from jaxsci.drift.segments import Independent, Level
 
+SEPARATION = 10  # cycles between the starts of two regimes that are both worth an alarm
 NAMES = ("mean", "variance")  # of the two watched statistics, `Innovation.shift` and `Innovation.scatter`
 
 
@@ -64,7 +65,8 @@ class InnovationsConfig:
 
     As many truths without a change set the thresholds of every rule to `false_per_1000` alarms per 1000 cycles, and as
     many again count how many there are. The running means of the rules beside the detector are over `mean_of` cycles.
-    Alarms up to `horizon` cycles after the change are for it.
+    Alarms up to `horizon` cycles after the change are for it. `mean_run`, `window`, `hold` and `capacity` are the
+    detector's; the first `window` cycles give no alarm.
     """
 
     system: System = field(default_factory=Lorenz96System)
@@ -77,10 +79,10 @@ class InnovationsConfig:
     seeds: int = 64
     false_per_1000: float = 1.0
     mean_of: int = 10
-    mean_run: float = 500.0
-    window: int = 20
+    mean_run: float = 100.0
+    window: int = 60
     hold: int = 2
-    capacity: int = 256
+    capacity: int = 128
 
     def __post_init__(self) -> None:
         positive(self, "cycles", "burn_in", "seeds", "false_per_1000", "window", "hold", "capacity", "horizon")
@@ -202,11 +204,11 @@ def watch_worlds(config: InnovationsConfig, calibration: Cycled, calm: Cycled, d
     calibrated = _watched(calibration)
     centre, spread = calibrated.mean(axis=(0, 1)), calibrated.std(axis=(0, 1))
     series = [(_watched(cycled) - centre) / spread for cycled in (calibration, calm, degraded)]
-    level = Level(intercept_precision=0.5, alpha=2.0, beta=2.0)
+    level = Level(intercept_precision=0.5, alpha=20.0, beta=20.0)  # variances are near one unless something changes
     detector = Bocpd(Independent(level, 2), ConstantHazard(config.mean_run), capacity=config.capacity)
     kept = {"window": config.window, "hold": config.hold}
     threshold = calibrate(detector, series[0], **kept, false_per_1000=config.false_per_1000)
-    watch = Watch(detector, **kept, threshold=threshold, separation=config.window // 2)
+    watch = Watch(detector, **kept, threshold=threshold, separation=SEPARATION)
     look = jax.jit(jax.vmap(lambda x: watch_series(watch, x)[0]))
     on_calm, on_degraded = look(series[1]), jax.vmap(look)(series[2])
     verdicts = (Alarms(np.asarray(v.alarm), np.asarray(v.statistic), threshold) for v in (on_calm, on_degraded))

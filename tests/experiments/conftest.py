@@ -247,7 +247,8 @@ TINY = {
         "innovations.burn_in=20",
         "innovations.change=40",
         "innovations.horizon=39",
-        "innovations.capacity=64",
+        "innovations.window=20",
+        "innovations.capacity=32",
         "innovations.false_per_1000=5",
     ],
     "cross_reanalysis": [

@@ -97,7 +97,7 @@ def test_the_choice_without_learning_is_that_of_place(world):
     assert chosen == np.asarray(wanted).tolist()
 
 
-@pytest.mark.parametrize("factor", [0.5, 3.0])
+@pytest.mark.parametrize("factor", [2.0, 4.0])
 def test_the_instruments_errors_are_learned_from_the_records(world, factor):
     told = world.config.noise_std
     sold = world.sold._replace(noise=np.array([factor * told, told]))
@@ -105,8 +105,8 @@ def test_the_instruments_errors_are_learned_from_the_records(world, factor):
     west = np.flatnonzero(sold.region == 0)[::7]
     _, data = records(world, sold, [*west[:6], 100, 150])
     model = learner.fit(learner.initial(key=KEY), data, key=KEY)
-    # A hundred days of six stations tell a deviation to a few percent; truncation and cycling cost the rest.
-    assert abs(np.log(float(model.noise[0]) / (factor * told))) < 0.5 * abs(np.log(factor))
+    # A hundred days of six stations would tell a deviation to 4 %; what was told draws, the emulator's errors add.
+    assert abs(np.log(float(model.noise[0]) / (factor * told))) < 0.5 * np.log(factor)
     _, few = records(world, sold, [100])
     assert learner.fit(learner.initial(key=KEY), few, key=KEY).noise[0] == pytest.approx(told)  # nothing seen of it
 

@@ -31,6 +31,7 @@ STRONG = InnovationsConfig(
     burn_in=60,
     change=80,
     horizon=60,
+    window=40,
     capacity=64,
 )
 
