@@ -29,7 +29,7 @@ def innovations_page(config: InnovationsConfig, run: Run, found: Found, metrics:
         run.figure("series", series_figure(config, found)),
         "One seed of each scenario. Shift: what all stations differ by together; scatter: the rest of the chi-square, "
         "both in standard deviations of a calm filter (averages over five cycles). Black: the change. Orange: the "
-        "detector's alarms. Below, the evidence it goes by.",
+        f"detector's alarms. Below, the evidence it goes by; in the first {config.window} cycles all is recent.",
     )
     page.figure(
         "delays",

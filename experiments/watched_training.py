@@ -44,9 +44,9 @@ class TrainingConfig:
     """
 
     arguments: tuple[str, ...] = ("experiment=language_model",)
-    change: int = 150
-    running: float = 0.5
-    least_spread: float = 0.15
+    change: int = 140
+    running: float = 0.1
+    least_spread: float = 0.2
     poll_seconds: float = 0.05
     detector: DetectorConfig = field(default_factory=lambda: DetectorConfig(warm_up=50, hold=2))
 
