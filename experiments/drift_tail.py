@@ -52,12 +52,13 @@ class TailConfig:
 class Watcher:
     """The detector with what surrounds it: scaling by the first points, counts, lists of alarms and rejected lines.
 
-    Until `warm_up` points have come they are only collected; then all of them are watched.
+    Until `warm_up` points have come they are only collected; then all of them are watched. `least_spread` bounds the
+    scale from below, in the unit of the values.
     """
 
-    def __init__(self, watch: Watch, warm_up: int):
+    def __init__(self, watch: Watch, warm_up: int, least_spread: float = 0.0):
         self.watch = watch.prepare()
-        self.warm_up = warm_up
+        self.warm_up, self.least_spread = warm_up, least_spread
         self.state: WatchState = self.watch.init()
         self.waiting: list[Point] = []
         self.kept: dict[str, Any] = {"points": 0, "alarms": [], "rejected": 0, "scale": None, "notes": []}
@@ -94,7 +95,8 @@ class Watcher:
             MAD * float(np.median(np.abs(c - m))) or float(np.std(c)) for c, m in zip(columns, centre, strict=True)
         ]
         for d, size in enumerate(spread):
-            if size <= LEAST_SPREAD * max(1.0, abs(centre[d])):
+            spread[d] = max(size, self.least_spread)
+            if spread[d] <= LEAST_SPREAD * max(1.0, abs(centre[d])):
                 self.kept["notes"].append(f"column {d} is constant over the first {len(self.waiting)} points")
                 spread[d] = max(abs(centre[d]), 1.0)
         self.kept["scale"] = [centre, spread]

@@ -113,6 +113,17 @@ class ClassDirected(Strategy, kind="class_directed"):
         return np.array(known) / (np.array(situation.costs) if self.per_cost else 1.0)
 
 
+@dataclass(frozen=True)
+class ExpectedGain(Strategy, kind="expected_gain"):
+    """Largest gain that the learner itself expects (`Prospect.gain`), by default per unit of cost."""
+
+    per_cost: bool = True
+
+    def utilities(self, situation: Situation, *, key: PRNGKeyArray) -> Float[np.ndarray, "requests"]:
+        gains = np.array([np.inf if p.gain is None else p.gain for p in situation.prospects])
+        return gains / (np.array(situation.costs) if self.per_cost else 1.0)
+
+
 def _informed(situation: Situation, information, *, per_cost: bool) -> Float[np.ndarray, "requests"]:
     gains = [
         np.inf if prospect.predictions is None else prospect.items * information(prospect.predictions)

@@ -86,11 +86,13 @@ class Prospect:
       answers like the one to expect; `None` where the learner has seen nothing like it.
     - `items`: how many items the answer would bring.
     - `loss`: held-out cross-entropy on earlier answers to such requests; `None` where there are none.
+    - `gain`: by how much the learner expects to know better, in a unit of its own; `None` where it cannot say.
     """
 
     predictions: Float[Array, "members items classes"] | None
     items: float = 1.0
     loss: float | None = None
+    gain: float | None = None
 
 
 @runtime_checkable

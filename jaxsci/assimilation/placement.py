@@ -59,23 +59,14 @@ def place(
     from it (for example the tangent of a forecast; the identity by default); `"information"` adds most to
     `log det P^{-1}`. Pure and jittable. Raises `ConfigError` for more stations than candidates.
     """
-    candidates, times, n = sensitivity.shape
+    candidates, _, n = sensitivity.shape
     require(1 <= stations <= candidates, "stations", f"from 1 to the {candidates} candidates", stations)
     require(goal in ("trace", "information"), "goal", "trace or information", goal)
     wanted = jnp.eye(n, dtype=sensitivity.dtype) if target is None else target
-    identity = jnp.eye(times, dtype=sensitivity.dtype)
-
-    def update(covariance: Array, rows: Array) -> tuple[Array, Array]:
-        """Change of P when `rows` are observed, as a factor `U` with `P <- P - U U'`, and the gain in information."""
-        crossed = covariance @ rows.T
-        factor = jnp.linalg.cholesky(rows @ crossed + identity)
-        removed = jax.scipy.linalg.solve_triangular(factor, crossed.T, lower=True).T
-        return removed, 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
 
     def choose(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         covariance, taken = state
-        removed, information = jax.vmap(lambda rows: update(covariance, rows))(sensitivity)
-        gain = information if goal == "information" else jnp.sum(jnp.square(wanted @ removed), axis=(1, 2))
+        gain, removed = expected_gain(sensitivity, covariance, goal=goal, target=wanted)
         best = jnp.argmax(jnp.where(taken, -jnp.inf, gain))
         after = covariance - removed[best] @ removed[best].T
         return (after, taken.at[best].set(True)), (best, gain[best])
@@ -83,3 +74,36 @@ def place(
     prior = (jnp.eye(n, dtype=sensitivity.dtype), jnp.zeros(candidates, bool))
     (covariance, _), (chosen, gain) = lax.scan(choose, prior, length=stations)
     return Placement(chosen, gain, covariance)
+
+
+def expected_gain(
+    sensitivity: Float[Array, "candidates times control"],
+    covariance: Float[Array, "control control"],
+    *,
+    goal: Literal["trace", "information"] = "trace",
+    target: Float[Array, "target control"] | None = None,
+) -> tuple[Float[Array, " candidates"], Float[Array, "candidates control times"]]:
+    """What each candidate would add to a network with posterior `covariance` P, `goal` and `target` as for `place`.
+
+    Also the change of P as a factor `U`: with that candidate `P - U U'` is left.
+    """
+    identity = jnp.eye(sensitivity.shape[1], dtype=sensitivity.dtype)
+
+    def one(rows: Array) -> tuple[Array, Array]:
+        crossed = covariance @ rows.T
+        factor = jnp.linalg.cholesky(rows @ crossed + identity)
+        removed = jax.scipy.linalg.solve_triangular(factor, crossed.T, lower=True).T
+        if goal == "information":
+            return 2 * jnp.sum(jnp.log(jnp.diagonal(factor))), removed
+        return jnp.sum(jnp.square(removed if target is None else target @ removed)), removed
+
+    return jax.vmap(one)(sensitivity)
+
+
+def network_covariance(
+    sensitivity: Float[Array, "stations times control"], present: Float[Array, " stations"]
+) -> Float[Array, "control control"]:
+    """Posterior covariance of the control, `(I + Y'Y)^{-1}`, with those stations for which `present` is one."""
+    rows = (present[:, None, None] * sensitivity).reshape(-1, sensitivity.shape[-1])
+    precision = jnp.eye(rows.shape[1], dtype=rows.dtype) + rows.T @ rows
+    return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(precision), jnp.eye(len(precision)))

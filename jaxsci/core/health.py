@@ -56,12 +56,14 @@ class SpikeWatch:
 
 
 class SlowWatch:
-    """Counts dispatches whose time per step is far above the running median, and remembers the worst."""
+    """Times dispatches, counts those far above the running median per step, and remembers the worst."""
 
     def __init__(self, config: HealthConfig):
         self.on = config.slow_factor is not None
         self.count = 0
         self.note: str | None = None
+        self.latest = 0.0
+        """Seconds per step of the dispatch that ended last."""
         self._factor = config.slow_factor or 0.0
         self._recent: deque[float] = deque(maxlen=config.window)
         self._worst = 0.0
@@ -73,7 +75,7 @@ class SlowWatch:
         Call it in the order of the dispatches. One that queued behind another is timed from the other's end.
         """
         seconds = (now - max(launched, self._completed)) / length
-        self._completed = now
+        self._completed, self.latest = now, seconds
         if not self.on:
             return
         usual = median(self._recent) if len(self._recent) >= LEAST else float("inf")

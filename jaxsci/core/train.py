@@ -90,9 +90,10 @@ def fit(
     - `on_nonfinite`: `stop` raises `NonFiniteError`; `rollback` restores the last checkpoint and goes on with
       another key and other batches, at most `max_rollbacks` times in the life of the run. Neither saves such a state.
     - `health`: what counts as a loss spike, which is answered by the same rollback, and as a slow dispatch; those so
-      far are counted in `slow_dispatches` of every row passed to `on_log`. After a rollback the batches from the
-      checkpoint to the spike are left out (as in Chowdhery et al. 2204.02311, section 5.1): step n then trains on batch
-      n + `skipped_batches`. After `max_rollbacks` rollbacks, spikes are left to pass.
+      far are counted in `slow_dispatches` of every row passed to `on_log`, and `seconds_per_step` is that of the
+      dispatch that ended last. After a rollback the batches from the checkpoint to the spike are left out (as in
+      Chowdhery et al. 2204.02311, section 5.1): step n then trains on batch n + `skipped_batches`. After
+      `max_rollbacks` rollbacks, spikes are left to pass.
     - `evaluate`: `evaluate(params) -> dict of scalars`, passed to `on_log` every `eval_every` steps and at
       the end.
     - `stop_when`: `stop_when(metrics, step)`, asked wherever `on_log` is; true ends the training.
@@ -144,7 +145,7 @@ def fit(
 
     def tell(row: Row, number: int) -> bool:
         if slow.on:
-            row = row | {"slow_dispatches": float(slow.count)}
+            row = row | {"slow_dispatches": float(slow.count), "seconds_per_step": slow.latest}
         if on_log is not None:
             on_log(row, number)
         return stop_when is not None and stop_when(row, number)

@@ -9,6 +9,7 @@ from jaxsci.active import (
     ClassDirected,
     Committee,
     Entropy,
+    ExpectedGain,
     Prospect,
     Random,
     Situation,
@@ -82,3 +83,12 @@ def test_random_is_even():
 
 def test_among_unknown_requests_the_cheapest():
     assert choose(np.array([np.inf, np.inf, 1.0]), (9.0, 2.0, 1.0), key=KEY) == 1
+
+
+def test_the_gain_a_learner_expects_is_weighed_against_its_price():
+    prospects = [Prospect(None, gain=gain) for gain in (2.0, 5.0, None)]
+    seen = Situation([Toss("fair"), Toss("biased")], prospects[:2], (1.0, 4.0), {})
+    assert np.argmax(ExpectedGain(per_cost=True).utilities(seen, key=KEY)) == 0
+    assert np.argmax(ExpectedGain(per_cost=False).utilities(seen, key=KEY)) == 1
+    unknown = Situation([Toss("fair")] * 3, prospects, (1.0, 1.0, 9.0), {})
+    assert np.argmax(ExpectedGain().utilities(unknown, key=KEY)) == 2  # what was never seen comes first

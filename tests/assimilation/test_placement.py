@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxsci.assimilation import Background
-from jaxsci.assimilation.placement import candidate_sensitivity, place
+from jaxsci.assimilation.placement import candidate_sensitivity, expected_gain, network_covariance, place
 from jaxsci.core.errors import ConfigError
 from jaxsci.dynamics import Lorenz96
 
@@ -85,6 +85,19 @@ def test_sensitivity_is_the_derivative_along_the_trajectory():
 
     difference = (seen(h * direction) - seen(-h * direction)) / (2 * h)
     np.testing.assert_allclose(found @ direction, difference, atol=1e-6)  # central differences at 1e-5
+
+
+@pytest.mark.parametrize("goal", ["trace", "information"])
+def test_what_a_station_would_add_to_a_network_is_what_it_adds(goal):
+    network = [1, 5]
+    present = jnp.zeros(CANDIDATES).at[jnp.asarray(network)].set(1.0)
+    covariance = network_covariance(jnp.asarray(ROWS), present)
+    np.testing.assert_allclose(covariance, posterior(network), atol=1e-12)
+    gain, removed = expected_gain(jnp.asarray(ROWS), covariance, goal=goal, target=jnp.asarray(TARGET))
+    after = posterior([*network, 3])
+    np.testing.assert_allclose(covariance - removed[3] @ removed[3].T, after, atol=1e-12)
+    added = value(goal, [*network, 3], target=TARGET) - value(goal, network, target=TARGET)
+    np.testing.assert_allclose(gain[3], added, rtol=1e-9)
 
 
 def test_placement_compiles():

@@ -39,7 +39,7 @@ def test_dispatches_are_timed_from_the_end_of_the_one_before():
         watch.completed(10 * n, 10, launched=0.0, now=float(n))
     assert watch.count == 0 and watch.note is None
     watch.completed(310, 10, launched=0.0, now=34.0)
-    assert watch.count == 1
+    assert watch.count == 1 and watch.latest == pytest.approx(0.4)
     assert watch.note is not None
     assert watch.note.startswith("the dispatch that ended near step 310 took 0.4 s per step, 4 x the median")
     watch.completed(320, 10, launched=100.0, now=101.0)  # nothing was under way for a while: that is no one's time
@@ -196,13 +196,19 @@ class _TimedStep:
 
 @pytest.mark.parametrize("log_every", [2, 10, 100])
 def test_a_slow_dispatch_is_counted_and_described(monkeypatch, log_every):
-    clock, rows = _Clock(), {}
+    clock, rows, times = _Clock(), {}, {}
     monkeypatch.setattr(train, "time", clock)
+
+    def on_log(row, n):
+        rows[n], times[n] = row["slow_dispatches"], row["seconds_per_step"]
+
     health = HealthConfig(slow_factor=3.0)
     settings = {"steps": 41, "log_every": log_every, "health": health}  # the last dispatch has a program of its own
-    done = fit(start(), _TimedStep(clock), on_log=lambda row, n: rows.update({n: row["slow_dispatches"]}), **settings)
+    done = fit(start(), _TimedStep(clock), on_log=on_log, **settings)
     assert done.stats["slow_dispatches"] == 1 and list(rows) == [*range(log_every, 41, log_every), 41]
     assert "step 24 " in done.stats["slow_note"]
     assert all(count == (n >= 24) for n, count in rows.items())
+    if log_every == 2:
+        assert times[22] == pytest.approx(0.5) and times[24] == pytest.approx(10.0)  # dispatches are of two steps
     # Nineteen dispatches of one second, one of twenty and half of one, which is taken for whole here.
     assert done.stats["train_seconds"] == pytest.approx(19 + 20 + 1)

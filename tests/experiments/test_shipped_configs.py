@@ -61,6 +61,8 @@ METRICS = {
     "benchmarks/dapper_table": {"rmse_l63_3dvar", "rmse_l63_etkf"},
     "stations": {"rmse_analysis_m_5", "rmse_oi_m_8", "rmse_kalman_m_8", "gain_over_oi_m_day1_low_5"},
     "observing_system": {"rmse_placed_m", "rmse_random_m", "impact_accounted_for", "desroziers_r_over_assumed"},
+    "sensor_campaign": {"cost_saved_fraction", "cost_saved_fraction_interval", "rmse_m_active", "target_rmse_m"},
+    "watched": {"detection_delay", "false_alarms_per_1000", "detected_fraction", "detection_delay_chi_square"},
     "cross_reanalysis": {"bias_m", "rmse_oi_diagonal_m_5", "rmse_kalman_full_m_5", "chi_square_full_5"},
     "posterior": {"coverage_90_laplace", "crps_eda", "deviation_over_nuts_laplace", "nuts_divergences"},
     "plan_search": {
