@@ -1,0 +1,236 @@
+"""A transformer as emulator: it reads the last days of POD coefficients and corrects the linear forecast."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, PyTree
+
+from jaxsci.core.checkpoint import Checkpoints
+from jaxsci.core.config import between, positive, require
+from jaxsci.core.errors import DataError
+from jaxsci.core.optimizer import OptimizerConfig
+from jaxsci.core.train import FitResult, fit
+from jaxsci.core.trainstep import HostStep
+from jaxsci.emulators import LinearEmulator
+from jaxsci.emulators.delay import advance, delay_states, training_pairs
+from jaxsci.emulators.skill import forecast_all
+from jaxsci.transformer.data import local_indices
+from jaxsci.transformer.model import decays
+from jaxsci.transformer.parallel import ParallelConfig, check
+from jaxsci.transformer.pipeline import Batch
+from jaxsci.transformer.regression import RegressionConfig, Regressor, gathered, predict
+from jaxsci.transformer.step import batch_sharding, init_state, make_evaluate, make_update
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A causal transformer over `lags` days. Training days are few: the network is small, its inputs noisy.
+
+    `input_noise` is in each mode's standard deviation; `batch` counts windows over the whole mesh.
+    """
+
+    lags: int = 4
+    layers: int = 2
+    width: int = 32
+    heads: int = 4
+    dropout: float = 0.2
+    input_noise: float = 0.5
+    batch: int = 64
+    steps: int = 300
+    steps_per_dispatch: int = 10
+    evaluate_every: int = 20
+    save_every: int = 100
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            "adamw", learning_rate=1e-3, schedule="cosine", warmup_steps=20, weight_decay=0.1, clip_norm=1.0
+        )
+    )
+
+    def __post_init__(self) -> None:
+        between(self, "lags", 1, 60)
+        positive(self, "layers", "width", "heads", "batch", "steps")
+        positive(self, "steps_per_dispatch", "evaluate_every", "save_every")
+        require(self.input_noise >= 0, "input_noise", "0 or more", self.input_noise)
+
+    def model(self, modes: int, leads: int) -> RegressionConfig:
+        return RegressionConfig(
+            self.layers,
+            self.width,
+            self.heads,
+            sequence=self.lags,
+            inputs=modes,
+            outputs=leads * modes,
+            dropout=self.dropout,
+        )
+
+
+class TransformerEmulator(eqx.Module):
+    """A direct emulator: the linear forecast of the newest days plus `shrink` times what the network says of its error.
+
+    `scale` is each mode's standard deviation, `unit` one number in which errors are told.
+    """
+
+    linear: LinearEmulator
+    params: PyTree
+    scale: Float[Array, " modes"]
+    unit: Float[Array, ""]
+    shrink: Float[Array, " leads"]
+    model: RegressionConfig = eqx.field(static=True)
+
+    @property
+    def lags(self) -> int:
+        return self.model.sequence
+
+    @property
+    def leads(self) -> int:
+        return self.linear.leads
+
+    def correction(self, state: Float[Array, "lags modes"]) -> Float[Array, "leads modes"]:
+        """What the network takes the linear forecast's error to be, all of it."""
+        said = predict(self.model, self.params, state[::-1] / self.scale)[-1]
+        return self.unit * said.reshape(self.leads, -1)
+
+    def forecast(self, state: Float[Array, "lags modes"]) -> Float[Array, "leads modes"]:
+        return self.linear.forecast(state[: self.linear.lags]) + self.shrink[:, None] * self.correction(state)
+
+    def __call__(self, state: Float[Array, "lags modes"]) -> Float[Array, "lags modes"]:
+        return advance(self.forecast(state)[:1], state)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Every `lags` consecutive days of a span: coefficients in `scale`, and after each day the errors of the linear
+    forecasts from it in `unit`, all leads side by side.
+    """
+
+    inputs: Float[np.ndarray, "windows lags modes"]
+    targets: Float[np.ndarray, "windows lags leads_modes"]
+
+    @classmethod
+    def of(
+        cls,
+        coefficients: Float[np.ndarray, "days modes"],
+        linear: LinearEmulator,
+        lags: int,
+        scale: Float[np.ndarray, " modes"],
+        unit: float,
+    ) -> "Windows":
+        """Raises `DataError` where the span has not a single window."""
+        states, following = training_pairs(coefficients, linear.lags, linear.leads)
+        missed = (following - np.asarray(forecast_all(linear, jnp.asarray(states)))).reshape(len(states), -1) / unit
+        if len(states) < lags:
+            needed = lags + linear.lags + linear.leads - 1
+            raise DataError(f"time: expected {needed} days or more for windows of {lags}, got {len(coefficients)}")
+        views = (
+            np.lib.stride_tricks.sliding_window_view(a, lags, axis=0).transpose(0, 2, 1).astype(np.float32)
+            for a in (states[:, 0] / scale, missed)
+        )
+        return cls(*views)
+
+    def batch(self, step: int, size: int, noise: float, seed: int, microbatches: int, sharding) -> Batch:
+        """A pure function of (seed, step): the same on every mesh, of which each process gets its part."""
+        rng = np.random.default_rng([seed, step])
+        chosen = rng.integers(len(self.inputs), size=size)
+        inputs = self.inputs[chosen]
+        inputs = inputs + noise * rng.standard_normal(inputs.shape, np.float32)
+        shape = (microbatches, size // microbatches)
+        here = np.ix_(*local_indices(sharding, (*shape, *inputs.shape[1:]))[:2])
+        return Batch(*(a.reshape(*shape, *a.shape[1:])[here] for a in (inputs, self.targets[chosen])))
+
+    def whole(self, unit: int, microbatches: int) -> Batch:
+        """As many of the windows, evenly spread, as `unit` divides."""
+        kept = np.linspace(0, len(self.inputs) - 1, max(1, len(self.inputs) // unit) * unit).astype(int)
+        return Batch(*(a[kept].reshape(microbatches, -1, *a.shape[1:]) for a in (self.inputs, self.targets)))
+
+
+class Trained(NamedTuple):
+    emulator: TransformerEmulator
+    outcome: FitResult
+
+
+def train(
+    train_days: Float[np.ndarray, "days modes"],
+    validation_days: Float[np.ndarray, "validation_days modes"],
+    linear: LinearEmulator,
+    config: NetworkConfig,
+    plan: ParallelConfig,
+    mesh: Mesh,
+    *,
+    seed: int,
+    checkpoints: Checkpoints | None = None,
+    on_log: Callable[[dict[str, float], int], None] | None = None,
+) -> Trained:
+    """Fit the correction over the mesh (float32); how much of it is used, lead by lead, is what validation supports.
+
+    The same seed gives the same training on every mesh, up to rounding. Raises `ConfigError` where model, plan, mesh
+    and batch do not fit together.
+    """
+    modes = train_days.shape[1]
+    model = config.model(modes, linear.leads)
+    check(model, plan, mesh.shape, config.batch)
+    scale = train_days.std(0)
+    unit = float(np.sqrt(np.mean(scale**2)))
+    seen, held_out = (Windows.of(d, linear, config.lags, scale, unit) for d in (train_days, validation_days))
+    where = batch_sharding(plan, mesh)
+    optimizer = config.optimizer.build(config.steps, decay_mask=decays)
+    evaluate = make_evaluate(model, plan, mesh, kind=Regressor)
+    checks = held_out.whole(config.batch, plan.microbatches)
+    checks = jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, where, lambda index: a[index]), checks)
+
+    def load(step: int) -> Batch:
+        return seen.batch(step, config.batch, config.input_noise, seed, plan.microbatches, where)
+
+    step = HostStep(make_update(model, plan, mesh, optimizer, kind=Regressor), load, config.steps_per_dispatch, where)
+    outcome = fit(
+        init_state(model, plan, mesh, optimizer, jax.random.key(seed), kind=Regressor),
+        step,
+        steps=config.steps,
+        log_every=config.evaluate_every,
+        on_log=on_log,
+        checkpoints=checkpoints,
+        save_every=None if checkpoints is None else config.save_every,
+        evaluate=lambda params: {"validation_loss": evaluate(params, checks)},
+        eval_every=config.evaluate_every,
+    )
+    if outcome.interrupted:
+        raise KeyboardInterrupt(outcome.result)
+    dtype = linear.maps.dtype
+    params = jax.tree.map(lambda a: jnp.asarray(a, dtype), gathered(model, outcome.state.params))
+    whole = TransformerEmulator(
+        linear, params, jnp.asarray(scale, dtype), jnp.asarray(unit, dtype), jnp.ones(linear.leads, dtype), model
+    )
+    return Trained(supported(whole, validation_days), outcome)
+
+
+def supported(emulator: TransformerEmulator, validation: Float[np.ndarray, "days modes"]) -> TransformerEmulator:
+    """With the share of the correction, 0 to 1 for each lead, that has the least squared error on these days."""
+    states, following = training_pairs(validation, emulator.lags, emulator.leads)
+    states = jnp.asarray(states)
+    missed = jnp.asarray(following) - forecast_all(emulator.linear, states[:, : emulator.linear.lags])
+    said = jax.jit(jax.vmap(emulator.correction))(states)
+    share = jnp.sum(said * missed, axis=(0, 2)) / jnp.maximum(jnp.sum(said**2, axis=(0, 2)), 1e-30)
+    return eqx.tree_at(lambda e: e.shrink, emulator, jnp.clip(share, 0.0, 1.0))
+
+
+def largest_difference(
+    one: TransformerEmulator, other: TransformerEmulator, coefficients: Float[np.ndarray, "days modes"]
+) -> float:
+    """Between the forecasts of two emulators from every day, over the root mean square of the coefficients."""
+    states = jnp.asarray(delay_states(coefficients, one.lags))
+    difference = forecast_all(one, states) - forecast_all(other, states)
+    return float(jnp.max(jnp.abs(difference)) / np.sqrt(np.mean(coefficients**2)))
+
+
+def adjoint_relative_error(emulator: TransformerEmulator, state: Float[Array, "lags modes"], *, key: Array) -> float:
+    """`|<J v, w> - <v, J' w>| / |<J v, w>|` of the step map at a state, for random v and w."""
+    v, w = jax.random.normal(key, (2, *state.shape), state.dtype)
+    _, forward = jax.jvp(emulator, (state,), (v,))
+    (backward,) = jax.vjp(emulator, state)[1](w)
+    along = jnp.sum(forward * w)
+    return float(jnp.abs(along - jnp.sum(v * backward)) / jnp.abs(along))
