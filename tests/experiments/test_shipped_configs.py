@@ -61,6 +61,20 @@ METRICS = {
     "stations": {"rmse_analysis_m_5", "rmse_oi_m_8", "rmse_kalman_m_8", "gain_over_oi_m_day1_low_5"},
     "observing_system": {"rmse_placed_m", "rmse_random_m", "impact_accounted_for", "desroziers_r_over_assumed"},
     "cross_reanalysis": {"bias_m", "rmse_oi_diagonal_m_5", "rmse_kalman_full_m_5", "chi_square_full_5"},
+    "sequence_emulator": {
+        "rmse_analysis_m",
+        "rmse_analysis_linear_m",
+        "sharded_minus_unsharded",
+        "gradient_relative_error",
+        "adjoint_relative_error",
+        "coverage_90",
+        *(f"gain_over_linear_m_day{day}{end}" for day in LEADS for end in ("", "_low", "_high")),
+        *(
+            f"rmse_{name}_m_day{day}"
+            for name in ("forecast", "forecast_linear", "emulator", "linear", "persistence", "climatology")
+            for day in LEADS
+        ),
+    },
     "posterior": {"coverage_90_laplace", "crps_eda", "deviation_over_nuts_laplace", "nuts_divergences"},
     "plan_search": {
         "points",
