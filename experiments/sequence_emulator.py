@@ -19,6 +19,7 @@ from experiments.sequence_emulator_model import (
 )
 from jaxsci.assimilation.bootstrap import Interval, interval, resampled_rmse
 from jaxsci.assimilation.daily import DailyAnalyses
+from jaxsci.assimilation.forced_emulator import ForcedEmulator
 from jaxsci.assimilation.scores import Scores, score
 from jaxsci.assimilation.timing import time_window
 from jaxsci.core.config import positive, require
@@ -52,6 +53,13 @@ class Config(weather.WeatherConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "stations")
+        require(self.window >= 1, "window", "1 day or more", self.window)
+        require(
+            self.network.lags >= self.emulator.linear.lags,
+            "network.lags",
+            "those of the linear map or more",
+            self.network.lags,
+        )
         require(self.emulator.ensemble == "none", "emulator.ensemble", "none here", self.emulator.ensemble)
         require(self.emulator.choose == "linear", "emulator.choose", "linear, the rival here", self.emulator.choose)
 
@@ -66,7 +74,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     reduced = weather.load(config, config.stations)
     rival = weather.train(config, reduced, run, seconds)
     emulator, curves, difference = _train(config, reduced, rival.linear, run, seconds)
-    ours = rival._replace(used=emulator, chosen="transformer")
+    ours = rival._replace(used=ForcedEmulator(emulator, config.window), chosen="transformer")
     analysed: dict[str, Analysed] = {}
     with progress(3, "4D-Var") as steps:
         for name, emulators in (("linear", rival), ("transformer", ours)):
@@ -77,7 +85,9 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
             steps.update(stage=f"analysed with the {name} emulator")
         key = jax.random.key(config.seed)
         timing = time_window(analyser, weather.observed_span(reduced), key=key)  # the transformer's
-        adjoint = adjoint_relative_error(emulator, jnp.asarray(analysed["transformer"].analyses.state[0, 0]), key=key)
+        adjoint = adjoint_relative_error(
+            emulator, analysed["transformer"].analyses.state[0, 0, : emulator.lags], key=key
+        )
         steps.update(stage="derivatives checked")
     gains = _gains(reduced, rival.linear, emulator, analysed, config.leads)
     metrics = {
@@ -172,7 +182,9 @@ def _gains(
         states = jnp.asarray(
             delay_states(reduced.coefficients[test.start - model.lags + 1 : test.start + days], model.lags)
         )
-        of_truth, of_analysis = (forecast_all(model, s) for s in (states, analysed[name].analyses.state))
+        of_truth, of_analysis = (
+            forecast_all(model, s) for s in (states, analysed[name].analyses.state[..., : model.lags, :])
+        )
         found.setdefault("analysis", {})[name] = squares(analysed[name].analyses.state[..., 0, :], 0)
         for lead in range(1, leads + 1):
             found.setdefault(f"day{lead}", {})[name] = squares(of_truth[..., lead - 1, :], lead)

@@ -37,8 +37,8 @@ class NetworkConfig:
 
     lags: int = 4
     layers: int = 2
-    width: int = 32
-    heads: int = 4
+    width: int = 16
+    heads: int = 2
     dropout: float = 0.2
     input_noise: float = 0.5
     batch: int = 64
@@ -53,7 +53,7 @@ class NetworkConfig:
     )
 
     def __post_init__(self) -> None:
-        between(self, "lags", 1, 60)
+        between(self, "lags", 2, 60)
         positive(self, "layers", "width", "heads", "batch", "steps")
         positive(self, "steps_per_dispatch", "evaluate_every", "save_every")
         require(self.input_noise >= 0, "input_noise", "0 or more", self.input_noise)
@@ -91,16 +91,22 @@ class TransformerEmulator(eqx.Module):
     def leads(self) -> int:
         return self.linear.leads
 
-    def correction(self, state: Float[Array, "lags modes"]) -> Float[Array, "leads modes"]:
-        """What the network takes the linear forecast's error to be, all of it."""
-        said = predict(self.model, self.params, state[::-1] / self.scale)[-1]
-        return self.unit * said.reshape(self.leads, -1)
+    def correction(self, state: Float[Array, "lags modes"], leads: int) -> Float[Array, "{leads} modes"]:
+        """What the network takes the linear forecast's errors at the first `leads` to be, all of it."""
+        params = self.params | {"outward": self.params["outward"][: leads * state.shape[1]]}
+        said = predict(self.model, params, state[::-1] / self.scale, positions=slice(-1, None))
+        return self.unit * said.reshape(leads, -1)
+
+    def first(self, state: Float[Array, "lags modes"], leads: int) -> Float[Array, "{leads} modes"]:
+        """The first `leads` of the forecast, without the work of the later ones."""
+        newest = state[: self.linear.lags].reshape(-1)
+        return newest @ self.linear.maps[:leads] + self.shrink[:leads, None] * self.correction(state, leads)
 
     def forecast(self, state: Float[Array, "lags modes"]) -> Float[Array, "leads modes"]:
-        return self.linear.forecast(state[: self.linear.lags]) + self.shrink[:, None] * self.correction(state)
+        return self.first(state, self.leads)
 
     def __call__(self, state: Float[Array, "lags modes"]) -> Float[Array, "lags modes"]:
-        return advance(self.forecast(state)[:1], state)
+        return advance(self.first(state, 1), state)
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,7 @@ def supported(emulator: TransformerEmulator, validation: Float[np.ndarray, "days
     states, following = training_pairs(validation, emulator.lags, emulator.leads)
     states = jnp.asarray(states)
     missed = jnp.asarray(following) - forecast_all(emulator.linear, states[:, : emulator.linear.lags])
-    said = jax.jit(jax.vmap(emulator.correction))(states)
+    said = jax.jit(jax.vmap(lambda state: emulator.correction(state, emulator.leads)))(states)
     share = jnp.sum(said * missed, axis=(0, 2)) / jnp.maximum(jnp.sum(said**2, axis=(0, 2)), 1e-30)
     return eqx.tree_at(lambda e: e.shrink, emulator, jnp.clip(share, 0.0, 1.0))
 

@@ -89,7 +89,8 @@ def report(
         )
     text += (
         "In 4D-Var the same parameters run on one device in float64, differentiated forward (Gauss-Newton) and "
-        "backward; the state is the last days, so the background covariance spans all of them."
+        "backward. The state is the last days and the error of the next: a network cannot be asked to tell its own "
+        "error by moving days that it hardly looks at, as the linear map of two days is."
     )
     return page.text(text, title="How it is done")
 
@@ -161,7 +162,7 @@ def draw_correction(reduced: ReducedField, emulator: TransformerEmulator) -> Fig
     ):
         states, following = training_pairs(reduced.coefficients[span], emulator.lags, emulator.leads)
         inputs = jnp.asarray(states)
-        said = np.asarray(jax.jit(jax.vmap(emulator.correction))(inputs))[:, 0].ravel()
+        said = np.asarray(jax.jit(jax.vmap(lambda state: emulator.correction(state, 1)))(inputs))[:, 0].ravel()
         linear = forecast_all(emulator.linear, inputs[:, : emulator.linear.lags])
         missed = (following - np.asarray(linear))[:, 0].ravel()
         keep = np.random.default_rng(0).permutation(len(said))[:4000]

@@ -91,13 +91,19 @@ class Regressor(Decoder):
 
 
 def predict(
-    model: RegressionConfig, params: PyTree, inputs: Float[Array, "sequence inputs"]
-) -> Float[Array, "sequence outputs"]:
-    """What the model says at every element of one series, without dropout; `params` as `gathered` returns them."""
+    model: RegressionConfig,
+    params: PyTree,
+    inputs: Float[Array, "sequence inputs"],
+    *,
+    positions: slice = slice(None),
+) -> Float[Array, "positions outputs"]:
+    """What the model says after the elements at `positions` of one series, without dropout.
+
+    `params` are as `gathered` returns them; fewer rows of `outward` are fewer outputs.
+    """
     params = jax.tree.map(lambda a: a.astype(inputs.dtype), params)
-    block, norm = (
-        nnx.split(nnx.eval_shape(make))[0] for make in (partial(Block, model, jax.random.key(0)), partial(Norm, model))
-    )
+    block = nnx.split(nnx.eval_shape(lambda: Block(model, jax.random.key(0))))[0]
+    norm = nnx.split(nnx.eval_shape(lambda: Norm(model)))[0]
     attend = partial(attention, implementation="dense")
     x = (inputs @ params["inward"])[None]
     if "position" in params:
@@ -107,7 +113,7 @@ def predict(
         return nnx.merge(block, w)(x, jnp.arange(model.sequence), attend, Alone), None
 
     x, _ = lax.scan(layer, x, params["blocks"])
-    return nnx.merge(norm, params["norm"])(x)[0] @ params["outward"].T
+    return nnx.merge(norm, params["norm"])(x[0, positions]) @ params["outward"].T
 
 
 def gathered(model: RegressionConfig, params: PyTree) -> PyTree:
