@@ -76,13 +76,13 @@ def separate(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return options, overrides
 
 
-def check(overrides: Sequence[str], *, multirun: bool) -> None:
+def check(overrides: Sequence[str], *, multirun: bool, resumed: bool = False) -> None:
     """Compose and type-check every configuration that the overrides ask for. Raises `ConfigError`."""
     parsed = _parse(overrides)
     if any(o.is_hydra_override() and "sweeper" in o.key_or_group for o in parsed) or is_raced(overrides):
         for override in parsed:
             _check_group(override)
-        if not multirun:
+        if not multirun and not resumed:  # a job of a sweep may go on by itself
             raise ConfigError("command line: a sweep is many runs; add -m")
         return  # a sweeper of its own decides what is run; each job is still checked when it starts
     for job in _jobs(parsed) if multirun else [parsed]:

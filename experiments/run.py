@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         arguments, resumed = command_line.resume_arguments(arguments)
         options, overrides = command_line.separate(arguments)
-        command_line.check(overrides, multirun=_is_multirun(options))
+        command_line.check(overrides, multirun=_is_multirun(options), resumed=resumed)
         _hand_to_hydra(options, overrides, resumed)
     except JaxsciError as error:
         print(f"error: {error}", file=sys.stderr)

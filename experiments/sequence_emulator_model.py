@@ -1,8 +1,11 @@
-"""A transformer as emulator: it reads the last days of POD coefficients and corrects the linear forecast."""
+"""A transformer as emulator: it reads the last days of POD coefficients and says how a simple forecast will err."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from zipfile import BadZipFile
 
 import equinox as eqx
 import jax
@@ -13,11 +16,13 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.core.config import between, positive, require
-from jaxsci.core.errors import DataError
+from jaxsci.core.errors import CheckpointError, DataError
+from jaxsci.core.files import write_atomic
 from jaxsci.core.optimizer import OptimizerConfig
 from jaxsci.core.train import FitResult, fit
 from jaxsci.core.trainstep import HostStep
 from jaxsci.emulators import LinearEmulator
+from jaxsci.emulators.best import Best
 from jaxsci.emulators.delay import advance, delay_states, training_pairs
 from jaxsci.emulators.skill import forecast_all
 from jaxsci.transformer.data import local_indices
@@ -32,10 +37,15 @@ from jaxsci.transformer.step import batch_sharding, init_state, make_evaluate, m
 class NetworkConfig:
     """A causal transformer over `lags` days. Training days are few: the network is small, its inputs noisy.
 
-    `input_noise` is in each mode's standard deviation; `batch` counts windows over the whole mesh.
+    `corrects` is what it starts from: the linear map of the experiment, damped persistence of every mode by itself, or
+    nothing (climatology, in which it has to say all). `leads` are the days it corrects; later ones stay as they are.
+    `input_noise` is in each mode's standard deviation; `batch` counts windows over the whole mesh. Kept are the
+    parameters of the lowest validation loss.
     """
 
+    corrects: Literal["linear", "persistence", "climatology"] = "persistence"
     lags: int = 4
+    leads: int = 5
     layers: int = 2
     width: int = 16
     heads: int = 2
@@ -54,33 +64,34 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         between(self, "lags", 2, 60)
-        positive(self, "layers", "width", "heads", "batch", "steps")
+        positive(self, "leads", "layers", "width", "heads", "batch", "steps")
         positive(self, "steps_per_dispatch", "evaluate_every", "save_every")
         require(self.input_noise >= 0, "input_noise", "0 or more", self.input_noise)
 
-    def model(self, modes: int, leads: int) -> RegressionConfig:
+    def model(self, modes: int) -> RegressionConfig:
         return RegressionConfig(
             self.layers,
             self.width,
             self.heads,
             sequence=self.lags,
             inputs=modes,
-            outputs=leads * modes,
+            outputs=self.leads * modes,
             dropout=self.dropout,
         )
 
 
 class TransformerEmulator(eqx.Module):
-    """A direct emulator: the linear forecast of the newest days plus `shrink` times what the network says of its error.
+    """A direct emulator: a simple forecast, `base`, plus `shrink` times what the network says of its error.
 
-    `scale` is each mode's standard deviation, `unit` one number in which errors are told.
+    Leads beyond those of `shrink` are the base's. `scale` is each mode's standard deviation, `unit` one number in which
+    errors are told.
     """
 
-    linear: LinearEmulator
+    base: LinearEmulator
     params: PyTree
     scale: Float[Array, " modes"]
     unit: Float[Array, ""]
-    shrink: Float[Array, " leads"]
+    shrink: Float[Array, " corrected"]
     model: RegressionConfig = eqx.field(static=True)
 
     @property
@@ -89,18 +100,20 @@ class TransformerEmulator(eqx.Module):
 
     @property
     def leads(self) -> int:
-        return self.linear.leads
+        return self.base.leads
 
     def correction(self, state: Float[Array, "lags modes"], leads: int) -> Float[Array, "{leads} modes"]:
-        """What the network takes the linear forecast's errors at the first `leads` to be, all of it."""
+        """What the network takes the base's errors at the first `leads` to be, all of it."""
         params = self.params | {"outward": self.params["outward"][: leads * state.shape[1]]}
         said = predict(self.model, params, state[::-1] / self.scale, positions=slice(-1, None))
         return self.unit * said.reshape(leads, -1)
 
     def first(self, state: Float[Array, "lags modes"], leads: int) -> Float[Array, "{leads} modes"]:
         """The first `leads` of the forecast, without the work of the later ones."""
-        newest = state[: self.linear.lags].reshape(-1)
-        return newest @ self.linear.maps[:leads] + self.shrink[:leads, None] * self.correction(state, leads)
+        newest = state[: self.base.lags].reshape(-1)
+        corrected = min(leads, len(self.shrink))
+        correction = self.shrink[:corrected, None] * self.correction(state, corrected)
+        return (newest @ self.base.maps[:leads]).at[:corrected].add(correction)
 
     def forecast(self, state: Float[Array, "lags modes"]) -> Float[Array, "leads modes"]:
         return self.first(state, self.leads)
@@ -111,8 +124,8 @@ class TransformerEmulator(eqx.Module):
 
 @dataclass(frozen=True)
 class Windows:
-    """Every `lags` consecutive days of a span: coefficients in `scale`, and after each day the errors of the linear
-    forecasts from it in `unit`, all leads side by side.
+    """Every `lags` consecutive days of a span: coefficients in `scale`, and after each day the errors of the first
+    `leads` forecasts of the base from it in `unit`, side by side.
     """
 
     inputs: Float[np.ndarray, "windows lags modes"]
@@ -122,16 +135,18 @@ class Windows:
     def of(
         cls,
         coefficients: Float[np.ndarray, "days modes"],
-        linear: LinearEmulator,
+        base: LinearEmulator,
         lags: int,
+        leads: int,
         scale: Float[np.ndarray, " modes"],
         unit: float,
     ) -> "Windows":
         """Raises `DataError` where the span has not a single window."""
-        states, following = training_pairs(coefficients, linear.lags, linear.leads)
-        missed = (following - np.asarray(forecast_all(linear, jnp.asarray(states)))).reshape(len(states), -1) / unit
+        states, following = training_pairs(coefficients, base.lags, leads)
+        said = np.asarray(forecast_all(base, jnp.asarray(states)))[:, :leads]
+        missed = (following - said).reshape(len(states), -1) / unit
         if len(states) < lags:
-            needed = lags + linear.lags + linear.leads - 1
+            needed = lags + base.lags + leads - 1
             raise DataError(f"time: expected {needed} days or more for windows of {lags}, got {len(coefficients)}")
         views = (
             np.lib.stride_tricks.sliding_window_view(a, lags, axis=0).transpose(0, 2, 1).astype(np.float32)
@@ -157,32 +172,52 @@ class Windows:
 
 class Trained(NamedTuple):
     emulator: TransformerEmulator
+    """Of the lowest validation loss, with the share of its corrections that validation supports."""
+    last: TransformerEmulator
+    """With the parameters of the last step."""
     outcome: FitResult
+
+
+def base_of(
+    config: NetworkConfig, train_days: Float[np.ndarray, "days modes"], linear: LinearEmulator
+) -> LinearEmulator:
+    """The simple forecast that the network is to correct, fitted on the training days."""
+    if config.corrects == "linear":
+        return linear
+    maps = np.zeros((linear.leads, train_days.shape[1], train_days.shape[1]))
+    if config.corrects == "persistence":
+        for lead in range(1, linear.leads + 1):
+            now, later = train_days[:-lead], train_days[lead:]
+            maps[lead - 1] = np.diag(np.sum(now * later, axis=0) / np.sum(now * now, axis=0))
+    return LinearEmulator(jnp.asarray(maps, linear.maps.dtype), 1, linear.leads)
 
 
 def train(
     train_days: Float[np.ndarray, "days modes"],
     validation_days: Float[np.ndarray, "validation_days modes"],
-    linear: LinearEmulator,
+    base: LinearEmulator,
     config: NetworkConfig,
     plan: ParallelConfig,
     mesh: Mesh,
     *,
     seed: int,
     checkpoints: Checkpoints | None = None,
+    best_path: Path | None = None,
     on_log: Callable[[dict[str, float], int], None] | None = None,
 ) -> Trained:
     """Fit the correction over the mesh (float32); how much of it is used, lead by lead, is what validation supports.
 
-    The same seed gives the same training on every mesh, up to rounding. Raises `ConfigError` where model, plan, mesh
-    and batch do not fit together.
+    The same seed gives the same training on every mesh, up to rounding. `best_path` holds the best parameters of a run
+    that may be resumed. Raises `ConfigError` where model, plan, mesh and batch do not fit together.
     """
-    modes = train_days.shape[1]
-    model = config.model(modes, linear.leads)
+    model = config.model(train_days.shape[1])
     check(model, plan, mesh.shape, config.batch)
+    require(config.leads <= base.leads, "network.leads", f"at most the {base.leads} leads", config.leads)
     scale = train_days.std(0)
     unit = float(np.sqrt(np.mean(scale**2)))
-    seen, held_out = (Windows.of(d, linear, config.lags, scale, unit) for d in (train_days, validation_days))
+    seen, held_out = (
+        Windows.of(d, base, config.lags, config.leads, scale, unit) for d in (train_days, validation_days)
+    )
     where = batch_sharding(plan, mesh)
     optimizer = config.optimizer.build(config.steps, decay_mask=decays)
     evaluate = make_evaluate(model, plan, mesh, kind=Regressor)
@@ -193,33 +228,83 @@ def train(
         return seen.batch(step, config.batch, config.input_noise, seed, plan.microbatches, where)
 
     step = HostStep(make_update(model, plan, mesh, optimizer, kind=Regressor), load, config.steps_per_dispatch, where)
+    state = init_state(model, plan, mesh, optimizer, jax.random.key(seed), kind=Regressor)
+    best = _read(best_path) or Best.first(float(evaluate(state.params, checks)), gathered(model, state.params))
+
+    def validate(params: PyTree) -> dict[str, Array]:
+        nonlocal best
+        loss = evaluate(params, checks)
+        if float(loss) < best.loss:
+            best = best.with_candidate(float(loss), gathered(model, params))
+            _write(best_path, best)
+        return {"validation_loss": loss}
+
     outcome = fit(
-        init_state(model, plan, mesh, optimizer, jax.random.key(seed), kind=Regressor),
+        state,
         step,
         steps=config.steps,
         log_every=config.evaluate_every,
         on_log=on_log,
         checkpoints=checkpoints,
         save_every=None if checkpoints is None else config.save_every,
-        evaluate=lambda params: {"validation_loss": evaluate(params, checks)},
+        evaluate=validate,
         eval_every=config.evaluate_every,
     )
     if outcome.interrupted:
         raise KeyboardInterrupt(outcome.result)
-    dtype = linear.maps.dtype
-    params = jax.tree.map(lambda a: jnp.asarray(a, dtype), gathered(model, outcome.state.params))
-    whole = TransformerEmulator(
-        linear, params, jnp.asarray(scale, dtype), jnp.asarray(unit, dtype), jnp.ones(linear.leads, dtype), model
+    dtype = base.maps.dtype
+    kept, last = (
+        TransformerEmulator(
+            base,
+            jax.tree.map(lambda a: jnp.asarray(a, dtype), params),
+            *(jnp.asarray(a, dtype) for a in (scale, unit, np.ones(config.leads))),
+            model,
+        )
+        for params in (best.params, gathered(model, outcome.state.params))
     )
-    return Trained(supported(whole, validation_days), outcome)
+    return Trained(supported(kept, validation_days), last, outcome)
+
+
+def _read(path: Path | None) -> Best | None:
+    """What `_write` wrote. Raises `CheckpointError` for a damaged file."""
+    if path is None or not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            leaves = {name: file[name] for name in file.files}
+        params: dict[str, Any] = {}
+        for name, leaf in leaves.items():
+            *branch, last = name.split("/")
+            place = params
+            for part in branch:
+                place = place.setdefault(part, {})
+            place[last] = leaf
+        return Best(float(params.pop("loss")), params, 0, 0)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        raise CheckpointError(
+            f"{path}: expected the best parameters so far, as npz; start anew without resume"
+        ) from None
+
+
+def _write(path: Path | None, best: Best) -> None:
+    if path is None:
+        return
+    named = {
+        "/".join(str(entry.key) for entry in branch): leaf
+        for branch, leaf in jax.tree_util.tree_flatten_with_path(best.params)[0]
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, loss=best.loss, **named)
+    write_atomic(path, buffer.getvalue())
 
 
 def supported(emulator: TransformerEmulator, validation: Float[np.ndarray, "days modes"]) -> TransformerEmulator:
     """With the share of the correction, 0 to 1 for each lead, that has the least squared error on these days."""
-    states, following = training_pairs(validation, emulator.lags, emulator.leads)
+    leads = len(emulator.shrink)
+    states, following = training_pairs(validation, emulator.lags, leads)
     states = jnp.asarray(states)
-    missed = jnp.asarray(following) - forecast_all(emulator.linear, states[:, : emulator.linear.lags])
-    said = jax.jit(jax.vmap(lambda state: emulator.correction(state, emulator.leads)))(states)
+    missed = jnp.asarray(following) - forecast_all(emulator.base, states[:, : emulator.base.lags])[:, :leads]
+    said = jax.jit(jax.vmap(lambda state: emulator.correction(state, leads)))(states)
     share = jnp.sum(said * missed, axis=(0, 2)) / jnp.maximum(jnp.sum(said**2, axis=(0, 2)), 1e-30)
     return eqx.tree_at(lambda e: e.shrink, emulator, jnp.clip(share, 0.0, 1.0))
 
@@ -227,10 +312,10 @@ def supported(emulator: TransformerEmulator, validation: Float[np.ndarray, "days
 def largest_difference(
     one: TransformerEmulator, other: TransformerEmulator, coefficients: Float[np.ndarray, "days modes"]
 ) -> float:
-    """Between the forecasts of two emulators from every day, over the root mean square of the coefficients."""
+    """Between what two networks say from every day, over the root mean square of it; whatever is kept of it."""
     states = jnp.asarray(delay_states(coefficients, one.lags))
-    difference = forecast_all(one, states) - forecast_all(other, states)
-    return float(jnp.max(jnp.abs(difference)) / np.sqrt(np.mean(coefficients**2)))
+    said = [jax.jit(jax.vmap(lambda state, e=e: e.correction(state, len(e.shrink))))(states) for e in (one, other)]
+    return float(jnp.max(jnp.abs(said[0] - said[1])) / jnp.sqrt(jnp.mean(said[1] ** 2)))
 
 
 def adjoint_relative_error(emulator: TransformerEmulator, state: Float[Array, "lags modes"], *, key: Array) -> float:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from experiments.sequence_emulator import Analysed, Config
 
 Curves = list[tuple[int, dict[str, float]]]
+BASES = {"linear": "the linear map", "persistence": "damped persistence", "climatology": "climatology"}
 FROM_TRUTH = {
     "climatology": ("climatology", GREY, ":"),
     "persistence": ("persistence", AMBER, "--"),
@@ -47,9 +48,10 @@ def report(
     page = Report(
         "A transformer as the emulator in 4D-Var",
         f"A causal transformer reads {network.lags} days of {config.modes} POD coefficients of the "
-        f"{reduced.field.name} field and corrects the linear forecast of the next {config.leads} days. Trained on "
-        f"{span} days over the mesh {axes}; what does it add to the linear map, and to an analysis of "
-        f"{config.stations} noisy stations made through it?",
+        f"{reduced.field.name} field and says by how much {BASES[network.corrects]} errs over the next "
+        f"{network.leads} day(s). Trained on "
+        f"{span} days over the mesh {axes}; how does it forecast beside the fitted linear map, and what is an analysis "
+        f"of {config.stations} noisy stations worth that is made through it?",
     )
     page.figure(
         "skill",
@@ -67,13 +69,13 @@ def report(
     page.figure(
         "correction",
         run.figure("correction", draw_correction(reduced, emulator)),
-        "What the network says of the linear forecast's error a day ahead, against the error made, all modes, on "
+        f"What the network says of the error of {BASES[network.corrects]} a day ahead, against the error made, on "
         "days of either span; the slope of the line is the share that least squares would keep.",
     )
     page.figure(
         "training",
         run.figure("training", draw_training(curves, float(np.mean(_targets(reduced, emulator) ** 2)))),
-        "Mean squared departure from the linear forecasts' errors, all leads; on the dashed line the network says "
+        f"Mean squared departure from the errors of {BASES[network.corrects]}; on the dashed line the network says "
         "nothing. Training windows have noise on their inputs and dropout.",
     )
     same = metrics.get("sharded_minus_unsharded")
@@ -84,8 +86,8 @@ def report(
     )
     if same is not None:
         text += (
-            f"Trained once more on one device with the same batches, its forecasts differ by at most {same:.1e} of "
-            "the coefficients' root mean square. "
+            f"Trained once more on one device with the same batches, what the network says differs by at most "
+            f"{same:.1e} of its root mean square. "
         )
     text += (
         "In 4D-Var the same parameters run on one device in float64, differentiated forward (Gauss-Newton) and "
@@ -115,7 +117,7 @@ def draw_skill(analysed: "dict[str, Analysed]", gains: dict[str, Interval]) -> F
         reach = np.array([(gain.value - gain.low, gain.high - gain.value) for gain in found]).T
         right.errorbar(days + shift, middle, np.maximum(reach, 0), fmt="o", color=colour, capsize=4, label=label)
     right.axhline(0.0, color=GREY, linestyle="--", linewidth=1)
-    right.set(title="what the transformer adds", xlabel="lead (days)", ylabel="gain over linear (m)")
+    right.set(title="transformer against linear map", xlabel="lead (days)", ylabel="gain over linear (m)")
     right.legend()
     for axis in (left, right):
         axis.set_xticks(days)
@@ -163,8 +165,8 @@ def draw_correction(reduced: ReducedField, emulator: TransformerEmulator) -> Fig
         states, following = training_pairs(reduced.coefficients[span], emulator.lags, emulator.leads)
         inputs = jnp.asarray(states)
         said = np.asarray(jax.jit(jax.vmap(lambda state: emulator.correction(state, 1)))(inputs))[:, 0].ravel()
-        linear = forecast_all(emulator.linear, inputs[:, : emulator.linear.lags])
-        missed = (following - np.asarray(linear))[:, 0].ravel()
+        simple = forecast_all(emulator.base, inputs[:, : emulator.base.lags])
+        missed = (following - np.asarray(simple))[:, 0].ravel()
         keep = np.random.default_rng(0).permutation(len(said))[:4000]
         slope = float(said @ missed / max(said @ said, 1e-30))
         axis.plot(said[keep], missed[keep], ".", color=SKY, markersize=2, alpha=0.5)
@@ -172,9 +174,7 @@ def draw_correction(reduced: ReducedField, emulator: TransformerEmulator) -> Fig
         axis.plot([-reach, reach], [-slope * reach, slope * reach], color=BLUE, label=f"slope {slope:.2f}")
         axis.plot([-reach, reach], [-reach, reach], color=GREY, linestyle="--", label="right on average")
         high = np.quantile(np.abs(missed), 0.998)
-        axis.set(
-            title=title, xlabel="correction said (m)", ylabel="error of the linear forecast (m)", ylim=(-high, high)
-        )
+        axis.set(title=title, xlabel="correction said (m)", ylabel="error without it (m)", ylim=(-high, high))
         axis.legend()
     return figure
 
@@ -194,8 +194,8 @@ def draw_training(curves: Curves, silent: float) -> Figure:
 
 
 def _targets(reduced: ReducedField, emulator: TransformerEmulator) -> np.ndarray:
-    """Errors of the linear forecasts on the validation span, as the network is told them."""
-    states, following = training_pairs(
-        reduced.coefficients[reduced.split.validation], emulator.linear.lags, emulator.leads
-    )
-    return (following - np.asarray(forecast_all(emulator.linear, jnp.asarray(states)))) / float(emulator.unit)
+    """Errors of the simple forecast on the validation span, as the network is told them."""
+    leads = len(emulator.shrink)
+    states, following = training_pairs(reduced.coefficients[reduced.split.validation], emulator.base.lags, leads)
+    said = np.asarray(forecast_all(emulator.base, jnp.asarray(states)))[:, :leads]
+    return (following - said) / float(emulator.unit)

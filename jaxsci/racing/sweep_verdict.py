@@ -14,7 +14,7 @@ from jaxsci.core.rundir import Run
 from jaxsci.core.summary import Reference, Summary
 from jaxsci.racing.log import RunLog
 from jaxsci.racing.space import Parameter
-from jaxsci.racing.targets.protocol import Job, Target
+from jaxsci.racing.targets.protocol import REJECTED, Job, Target
 from jaxsci.racing.tuning import Tuning
 
 RESAMPLES = 5000
@@ -43,7 +43,8 @@ def judge(target: Target, best: Mapping[str, Any], count: int, sign: float, *, s
     ]
     asked = [job for job in jobs if log.known(job) is None]
     for job in asked:  # one at a time, so that a kill loses one
-        log.record([job], target([job]))
+        (outcome,) = target([job])
+        log.record([job], [outcome if np.isfinite(outcome.cost) else outcome._replace(cost=REJECTED)])
     costs = np.array([outcome.cost for job in jobs if (outcome := log.known(job)) is not None]).reshape(2, -1)
     sound = np.isfinite(costs).all(axis=0)
     if not sound.any():

@@ -35,7 +35,7 @@ def test_windows_hold_the_errors_of_the_linear_forecasts():
     series = rng.standard_normal((days, modes))
     linear = LinearEmulator(jnp.asarray(rng.standard_normal((leads, 2 * modes, modes))), 2, leads)
     scale, unit = np.array([2.0, 0.5]), 3.0
-    windows = Windows.of(series, linear, lags, scale, unit)
+    windows = Windows.of(series, linear, lags, leads, scale, unit)
     assert windows.inputs.shape == (days - 1 - leads - lags + 1, lags, modes)
     for start in (0, len(windows.inputs) - 1):
         for place in range(lags):
@@ -54,7 +54,7 @@ def test_only_what_validation_supports_of_the_correction_is_kept(x64):
     from jaxsci.transformer.layout import Layout
     from jaxsci.transformer.regression import Regressor, gathered
 
-    model = NetworkConfig(lags=2, layers=1, width=8, heads=2, dropout=0.0).model(2, 1)
+    model = NetworkConfig(lags=2, layers=1, width=8, heads=2, dropout=0.0).model(2)
     params = jax.tree.map(jnp.asarray, gathered(model, Regressor.init(model, Layout(1, 1, 1), jax.random.key(0))))
     params["outward"] = jax.random.normal(jax.random.key(1), params["outward"].shape)
     params = jax.tree.map(lambda a: a.astype(jnp.float64), params)
