@@ -99,7 +99,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         **({} if difference is None else {"sharded_minus_unsharded": difference}),
         "devices": make_mesh(config.mesh).size,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(emulator.params)),
-        **{f"correction_kept_day{d}": float(s) for d, s in enumerate(emulator.shrink, 1)},
+        "correction_kept": float(emulator.shrink),
     }
     for when, gain in gains.items():
         metrics |= {f"gain_over_linear_m_{when}": gain.value}
@@ -115,7 +115,6 @@ def _train(
     spans = tuple(reduced.coefficients[s] for s in (reduced.split.train, reduced.split.validation))
     model, base = config.network.model(config.modes), base_of(config.network, spans[0], linear)
     mesh, plan, curves = make_mesh(config.mesh), config.parallel, []
-    settings = {"seed": config.seed}
     with (
         MeshCheckpoints(run.checkpoint_directory, model, plan, mesh) as checkpoints,
         progress(config.network.steps, "steps") as bar,
@@ -131,21 +130,21 @@ def _train(
 
         sharded = train(
             *spans,
-            linear,
+            base,
             config.network,
             plan,
             mesh,
             checkpoints=checkpoints,
             best_path=run.path("best.npz"),
             on_log=on_log,
-            **settings,
+            seed=config.seed,
         )
     stats = sharded.outcome.stats
     seconds |= {"network_compile": stats["compile_seconds"], "network_train": stats["train_seconds"]}
     if not config.unsharded or mesh.size == 1:
         return sharded.emulator, curves, None
     one = make_mesh(MeshConfig(data=1), mesh.devices.ravel()[:1])
-    alone = train(*spans, base, config.network, plan, one, **settings)
+    alone = train(*spans, base, config.network, plan, one, seed=config.seed)
     seconds["network_train_unsharded"] = alone.outcome.stats["train_seconds"]
     return sharded.emulator, curves, largest_difference(sharded.last, alone.last, spans[1])
 
@@ -238,5 +237,5 @@ def _notes(gains: dict[str, Interval]) -> tuple[str, ...]:
         f"The transformer against the linear emulator (95 % of 2000 block bootstraps over the test days) - {verdict}.",
         "rmse_emulator, rmse_linear, rmse_persistence and rmse_climatology start from the true state; rmse_forecast "
         "from the 4D-Var analysis of noisy stations, made through the same emulator.",
-        "correction_kept_day*: how much of the network's correction the validation span supports, 0 to 1.",
+        "correction_kept: how much of the network's correction the validation span supports, 0 to 1.",
     )

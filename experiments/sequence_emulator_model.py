@@ -19,12 +19,12 @@ from jaxsci.core.config import between, positive, require
 from jaxsci.core.errors import CheckpointError, DataError
 from jaxsci.core.files import write_atomic
 from jaxsci.core.optimizer import OptimizerConfig
+from jaxsci.core.rollout import rollout
 from jaxsci.core.train import FitResult, fit
 from jaxsci.core.trainstep import HostStep
 from jaxsci.emulators import LinearEmulator
 from jaxsci.emulators.best import Best
 from jaxsci.emulators.delay import advance, delay_states, training_pairs
-from jaxsci.emulators.skill import forecast_all
 from jaxsci.transformer.data import local_indices
 from jaxsci.transformer.model import decays
 from jaxsci.transformer.parallel import ParallelConfig, check
@@ -38,33 +38,32 @@ class NetworkConfig:
     """A causal transformer over `lags` days. Training days are few: the network is small, its inputs noisy.
 
     `corrects` is what it starts from: the linear map of the experiment, damped persistence of every mode by itself, or
-    nothing (climatology, in which it has to say all). `leads` are the days it corrects; later ones stay as they are.
+    nothing (climatology, in which it has to say all). It speaks of tomorrow; later days are forecast from its own.
     `input_noise` is in each mode's standard deviation; `batch` counts windows over the whole mesh. Kept are the
     parameters of the lowest validation loss.
     """
 
     corrects: Literal["linear", "persistence", "climatology"] = "persistence"
     lags: int = 4
-    leads: int = 5
     layers: int = 2
     width: int = 16
     heads: int = 2
-    dropout: float = 0.2
-    input_noise: float = 0.5
+    dropout: float = 0.1
+    input_noise: float = 0.3
     batch: int = 64
-    steps: int = 300
+    steps: int = 800
     steps_per_dispatch: int = 10
     evaluate_every: int = 20
-    save_every: int = 100
+    save_every: int = 200
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
-            "adamw", learning_rate=1e-3, schedule="cosine", warmup_steps=20, weight_decay=0.1, clip_norm=1.0
+            "adamw", learning_rate=3e-3, schedule="cosine", warmup_steps=20, weight_decay=0.1, clip_norm=1.0
         )
     )
 
     def __post_init__(self) -> None:
         between(self, "lags", 2, 60)
-        positive(self, "leads", "layers", "width", "heads", "batch", "steps")
+        positive(self, "layers", "width", "heads", "batch", "steps")
         positive(self, "steps_per_dispatch", "evaluate_every", "save_every")
         require(self.input_noise >= 0, "input_noise", "0 or more", self.input_noise)
 
@@ -75,61 +74,50 @@ class NetworkConfig:
             self.heads,
             sequence=self.lags,
             inputs=modes,
-            outputs=self.leads * modes,
+            outputs=modes,
             dropout=self.dropout,
         )
 
 
 class TransformerEmulator(eqx.Module):
-    """A direct emulator: a simple forecast, `base`, plus `shrink` times what the network says of its error.
+    """Tomorrow is a simple forecast, `base`, plus `shrink` times what the network says of its error; later days follow
+    from there, one by one.
 
-    Leads beyond those of `shrink` are the base's. `scale` is each mode's standard deviation, `unit` one number in which
-    errors are told.
+    `scale` is each mode's standard deviation, `unit` one number in which errors are told.
     """
 
     base: LinearEmulator
     params: PyTree
     scale: Float[Array, " modes"]
     unit: Float[Array, ""]
-    shrink: Float[Array, " corrected"]
+    shrink: Float[Array, ""]
     model: RegressionConfig = eqx.field(static=True)
+    leads: int = eqx.field(static=True)
 
     @property
     def lags(self) -> int:
         return self.model.sequence
 
-    @property
-    def leads(self) -> int:
-        return self.base.leads
-
-    def correction(self, state: Float[Array, "lags modes"], leads: int) -> Float[Array, "{leads} modes"]:
-        """What the network takes the base's errors at the first `leads` to be, all of it."""
-        params = self.params | {"outward": self.params["outward"][: leads * state.shape[1]]}
-        said = predict(self.model, params, state[::-1] / self.scale, positions=slice(-1, None))
-        return self.unit * said.reshape(leads, -1)
-
-    def first(self, state: Float[Array, "lags modes"], leads: int) -> Float[Array, "{leads} modes"]:
-        """The first `leads` of the forecast, without the work of the later ones."""
-        newest = state[: self.base.lags].reshape(-1)
-        corrected = min(leads, len(self.shrink))
-        correction = self.shrink[:corrected, None] * self.correction(state, corrected)
-        return (newest @ self.base.maps[:leads]).at[:corrected].add(correction)
-
-    def forecast(self, state: Float[Array, "lags modes"]) -> Float[Array, "leads modes"]:
-        return self.first(state, self.leads)
+    def correction(self, state: Float[Array, "lags modes"]) -> Float[Array, " modes"]:
+        """What the network takes the base's error of tomorrow to be, all of it."""
+        return self.unit * predict(self.model, self.params, state[::-1] / self.scale, positions=slice(-1, None))[0]
 
     def __call__(self, state: Float[Array, "lags modes"]) -> Float[Array, "lags modes"]:
-        return advance(self.first(state, 1), state)
+        tomorrow = state[: self.base.lags].reshape(-1) @ self.base.maps[0] + self.shrink * self.correction(state)
+        return advance(tomorrow[None], state)
+
+    def forecast(self, state: Float[Array, "lags modes"]) -> Float[Array, "leads modes"]:
+        return rollout(self, self.leads)(state)[:, 0]
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Every `lags` consecutive days of a span: coefficients in `scale`, and after each day the errors of the first
-    `leads` forecasts of the base from it in `unit`, side by side.
+    """Every `lags` consecutive days of a span: coefficients in `scale`, and after each day the error of the base's
+    forecast of the next, in `unit`.
     """
 
     inputs: Float[np.ndarray, "windows lags modes"]
-    targets: Float[np.ndarray, "windows lags leads_modes"]
+    targets: Float[np.ndarray, "windows lags modes"]
 
     @classmethod
     def of(
@@ -137,20 +125,18 @@ class Windows:
         coefficients: Float[np.ndarray, "days modes"],
         base: LinearEmulator,
         lags: int,
-        leads: int,
         scale: Float[np.ndarray, " modes"],
         unit: float,
     ) -> "Windows":
         """Raises `DataError` where the span has not a single window."""
-        states, following = training_pairs(coefficients, base.lags, leads)
-        said = np.asarray(forecast_all(base, jnp.asarray(states)))[:, :leads]
-        missed = (following - said).reshape(len(states), -1) / unit
+        states, missed = missed_by(base, coefficients, base.lags)
         if len(states) < lags:
-            needed = lags + base.lags + leads - 1
-            raise DataError(f"time: expected {needed} days or more for windows of {lags}, got {len(coefficients)}")
+            raise DataError(
+                f"time: expected {lags + base.lags} days or more, windows of {lags}, got {len(coefficients)}"
+            )
         views = (
             np.lib.stride_tricks.sliding_window_view(a, lags, axis=0).transpose(0, 2, 1).astype(np.float32)
-            for a in (states[:, 0] / scale, missed)
+            for a in (states[:, 0] / scale, missed / unit)
         )
         return cls(*views)
 
@@ -184,12 +170,19 @@ def base_of(
     """The simple forecast that the network is to correct, fitted on the training days."""
     if config.corrects == "linear":
         return linear
-    maps = np.zeros((linear.leads, train_days.shape[1], train_days.shape[1]))
-    if config.corrects == "persistence":
-        for lead in range(1, linear.leads + 1):
-            now, later = train_days[:-lead], train_days[lead:]
-            maps[lead - 1] = np.diag(np.sum(now * later, axis=0) / np.sum(now * now, axis=0))
-    return LinearEmulator(jnp.asarray(maps, linear.maps.dtype), 1, linear.leads)
+    now, later = train_days[:-1], train_days[1:]
+    kept = np.sum(now * later, axis=0) / np.sum(now * now, axis=0)
+    maps = np.diag(kept) if config.corrects == "persistence" else np.zeros((len(kept), len(kept)))
+    return LinearEmulator(jnp.asarray(maps[None], linear.maps.dtype), 1, linear.leads)
+
+
+def missed_by(
+    base: LinearEmulator, coefficients: Float[np.ndarray, "days modes"], lags: int
+) -> tuple[Float[np.ndarray, "samples lags modes"], Float[np.ndarray, "samples modes"]]:
+    """Every delay state with a day after it, and that day less what `base` says of it."""
+    states, following = training_pairs(coefficients, lags, 1)
+    said = states[:, : base.lags].reshape(len(states), -1) @ np.asarray(base.maps[0])
+    return states, following[:, 0] - said
 
 
 def train(
@@ -212,12 +205,9 @@ def train(
     """
     model = config.model(train_days.shape[1])
     check(model, plan, mesh.shape, config.batch)
-    require(config.leads <= base.leads, "network.leads", f"at most the {base.leads} leads", config.leads)
     scale = train_days.std(0)
     unit = float(np.sqrt(np.mean(scale**2)))
-    seen, held_out = (
-        Windows.of(d, base, config.lags, config.leads, scale, unit) for d in (train_days, validation_days)
-    )
+    seen, held_out = (Windows.of(d, base, config.lags, scale, unit) for d in (train_days, validation_days))
     where = batch_sharding(plan, mesh)
     optimizer = config.optimizer.build(config.steps, decay_mask=decays)
     evaluate = make_evaluate(model, plan, mesh, kind=Regressor)
@@ -257,8 +247,9 @@ def train(
         TransformerEmulator(
             base,
             jax.tree.map(lambda a: jnp.asarray(a, dtype), params),
-            *(jnp.asarray(a, dtype) for a in (scale, unit, np.ones(config.leads))),
+            *(jnp.asarray(a, dtype) for a in (scale, unit, 1.0)),
             model,
+            base.leads,
         )
         for params in (best.params, gathered(model, outcome.state.params))
     )
@@ -299,14 +290,11 @@ def _write(path: Path | None, best: Best) -> None:
 
 
 def supported(emulator: TransformerEmulator, validation: Float[np.ndarray, "days modes"]) -> TransformerEmulator:
-    """With the share of the correction, 0 to 1 for each lead, that has the least squared error on these days."""
-    leads = len(emulator.shrink)
-    states, following = training_pairs(validation, emulator.lags, leads)
-    states = jnp.asarray(states)
-    missed = jnp.asarray(following) - forecast_all(emulator.base, states[:, : emulator.base.lags])[:, :leads]
-    said = jax.jit(jax.vmap(lambda state: emulator.correction(state, leads)))(states)
-    share = jnp.sum(said * missed, axis=(0, 2)) / jnp.maximum(jnp.sum(said**2, axis=(0, 2)), 1e-30)
-    return eqx.tree_at(lambda e: e.shrink, emulator, jnp.clip(share, 0.0, 1.0))
+    """With the share of the correction, 0 to 1, that has the least squared error on these days."""
+    states, missed = missed_by(emulator.base, validation, emulator.lags)
+    said = np.asarray(jax.jit(jax.vmap(emulator.correction))(jnp.asarray(states)))
+    share = np.sum(said * missed) / max(np.sum(said**2), 1e-30)
+    return eqx.tree_at(lambda e: e.shrink, emulator, jnp.asarray(np.clip(share, 0.0, 1.0), emulator.shrink.dtype))
 
 
 def largest_difference(
@@ -314,7 +302,7 @@ def largest_difference(
 ) -> float:
     """Between what two networks say from every day, over the root mean square of it; whatever is kept of it."""
     states = jnp.asarray(delay_states(coefficients, one.lags))
-    said = [jax.jit(jax.vmap(lambda state, e=e: e.correction(state, len(e.shrink))))(states) for e in (one, other)]
+    said = [jax.jit(jax.vmap(e.correction))(states) for e in (one, other)]
     return float(jnp.max(jnp.abs(said[0] - said[1])) / jnp.sqrt(jnp.mean(said[1] ** 2)))
 
 

@@ -1,9 +1,10 @@
 """The decoder on vectors: a causal transformer that reads a series of numbers and says what follows every element.
 
-    x = inputs inward + position;   x = block_n(x), n = 1 ... l;   outputs = norm(x) outward^T
+    x = inputs inward + position;   x = block_n(x), n = 1 ... l;   outputs = x outward^T
 
-The layers, their sharding and the schedules are those of the decoder of tokens; only its ends differ. `outward` starts
-at zero: before training every output is zero, so what is learned is a correction to whatever the targets are
+The layers, their sharding and the schedules are those of the decoder of tokens; only its ends differ. Nothing is
+normalised at the end: sizes mean something here, and a linear map of the element itself stays one. `outward` starts at
+zero: before training every output is zero, so what is learned is a correction to whatever the targets are
 departures from. `predict` is the same function on one device, differentiable forward as well as backward and in the
 precision of its input, for those who put the trained model into an algorithm of their own.
 """
@@ -22,7 +23,7 @@ from jaxsci.core.config import positive
 from jaxsci.transformer.attention import attention
 from jaxsci.transformer.collectives import Alone, SequenceSharded, total
 from jaxsci.transformer.config import ModelConfig
-from jaxsci.transformer.layers import Block, Norm, dropout
+from jaxsci.transformer.layers import Block, dropout
 from jaxsci.transformer.layout import Layout
 from jaxsci.transformer.model import Activation, Decoder, init_blocks
 
@@ -49,7 +50,6 @@ def init(model: RegressionConfig, stored: Layout, key: Key[Array, ""]) -> PyTree
     params = {
         "inward": model.inputs**-0.5 * jax.random.normal(inward, (model.inputs, model.width), f32),
         "outward": jnp.zeros((model.outputs, model.width), f32),
-        "norm": nnx.to_pure_dict(nnx.split(Norm(model))[1]),
         "blocks": init_blocks(model, stored, blocks),
     }
     if model.positions == "learned":
@@ -78,7 +78,6 @@ class Regressor(Decoder):
         return dropout(x, self.model.dropout, self._layer_keys(keys, 0), 0)
 
     def loss(self, e: PyTree, x: Activation, targets: Float[Array, "batch sequence outputs"]) -> Float[Array, ""]:
-        x = nnx.merge(self.graphs[1], e["norm"])(x)
         said = jnp.einsum("bsh,oh->bso", x, e["outward"], preferred_element_type=f32)
         wanted = self._own(targets)
         error = jnp.where(self.counted(wanted), said - jnp.nan_to_num(wanted), 0)
@@ -103,7 +102,6 @@ def predict(
     """
     params = jax.tree.map(lambda a: a.astype(inputs.dtype), params)
     block = nnx.split(nnx.eval_shape(lambda: Block(model, jax.random.key(0))))[0]
-    norm = nnx.split(nnx.eval_shape(lambda: Norm(model)))[0]
     attend = partial(attention, implementation="dense")
     x = (inputs @ params["inward"])[None]
     if "position" in params:
@@ -113,7 +111,7 @@ def predict(
         return nnx.merge(block, w)(x, jnp.arange(model.sequence), attend, Alone), None
 
     x, _ = lax.scan(layer, x, params["blocks"])
-    return nnx.merge(norm, params["norm"])(x[0, positions]) @ params["outward"].T
+    return x[0, positions] @ params["outward"].T
 
 
 def gathered(model: RegressionConfig, params: PyTree) -> PyTree:

@@ -27,23 +27,22 @@ def test_a_transformer_trained_on_eight_devices_is_that_of_one_and_serves_4d_var
     assert metrics["rmse_analysis_m"] < metrics["rmse_climatology_m_day1"]
 
 
-def test_windows_hold_the_errors_of_the_linear_forecasts():
+def test_windows_hold_the_errors_of_the_simple_forecast():
     from experiments.sequence_emulator_model import Windows
 
     rng = np.random.default_rng(0)
-    days, modes, leads, lags = 20, 2, 3, 4
+    days, modes, lags = 20, 2, 4
     series = rng.standard_normal((days, modes))
-    linear = LinearEmulator(jnp.asarray(rng.standard_normal((leads, 2 * modes, modes))), 2, leads)
+    base = LinearEmulator(jnp.asarray(rng.standard_normal((3, 2 * modes, modes))), 2, 3)
     scale, unit = np.array([2.0, 0.5]), 3.0
-    windows = Windows.of(series, linear, lags, leads, scale, unit)
-    assert windows.inputs.shape == (days - 1 - leads - lags + 1, lags, modes)
+    windows = Windows.of(series, base, lags, scale, unit)
+    assert windows.inputs.shape == (days - 2 - lags + 1, lags, modes)
     for start in (0, len(windows.inputs) - 1):
         for place in range(lags):
             today = start + place + 1  # day 0 is only ever yesterday
             np.testing.assert_allclose(windows.inputs[start, place] * scale, series[today], rtol=1e-6)
-            said = linear.forecast(jnp.asarray(series[[today, today - 1]]))
-            missed = series[today + 1 : today + 1 + leads] - said
-            np.testing.assert_allclose(windows.targets[start, place].reshape(leads, modes) * unit, missed, atol=1e-5)
+            missed = series[today + 1] - base.forecast(jnp.asarray(series[[today, today - 1]]))[0]
+            np.testing.assert_allclose(windows.targets[start, place] * unit, missed, atol=1e-5)
 
 
 def test_only_what_validation_supports_of_the_correction_is_kept(x64):
@@ -59,7 +58,7 @@ def test_only_what_validation_supports_of_the_correction_is_kept(x64):
     params["outward"] = jax.random.normal(jax.random.key(1), params["outward"].shape)
     params = jax.tree.map(lambda a: a.astype(jnp.float64), params)
     nothing = LinearEmulator(jnp.zeros((1, 2, 2)), 1, 1)
-    right = TransformerEmulator(nothing, params, jnp.ones(2), jnp.asarray(1.0), jnp.ones(1), model)
+    right = TransformerEmulator(nothing, params, jnp.ones(2), jnp.asarray(1.0), jnp.asarray(1.0), model, 3)
     days = [np.array([1.0, 0.0]), np.array([0.0, 1.0])]
     for _ in range(30):
         days.append(np.asarray(right.forecast(jnp.asarray(np.stack(days[:-3:-1]))))[0])
@@ -70,6 +69,7 @@ def test_only_what_validation_supports_of_the_correction_is_kept(x64):
     state = jnp.asarray(days[5:3:-1])
     np.testing.assert_allclose(right(state)[0], days[6], rtol=1e-9)
     np.testing.assert_allclose(right(state)[1], days[5])
+    np.testing.assert_allclose(right.forecast(state), days[6:9], rtol=1e-9)  # its own forecasts are its next days
 
 
 def test_a_learned_equation_is_the_model_in_4d_var(call, tmp_path):
