@@ -39,22 +39,23 @@ class NetworkConfig:
 
     `corrects` is what it starts from: the linear map of the experiment, damped persistence of every mode by itself, or
     nothing (climatology, in which it has to say all). It speaks of tomorrow; later days are forecast from its own.
-    `input_noise` is in each mode's standard deviation; `batch` counts windows over the whole mesh. Kept are the
-    parameters of the lowest validation loss.
+    `input_noise` is of one size in all modes, as the error of an analysis is (unit: root of the coefficients' mean
+    variance): it does what a ridge penalty does for a linear map, hiding modes that are small. `batch` counts windows
+    over the whole mesh. Kept are the parameters of the lowest validation loss.
     """
 
     corrects: Literal["linear", "persistence", "climatology"] = "persistence"
     lags: int = 4
     layers: int = 2
-    width: int = 16
+    width: int = 32
     heads: int = 2
-    dropout: float = 0.1
+    dropout: float = 0.2
     input_noise: float = 0.3
     batch: int = 64
-    steps: int = 800
+    steps: int = 300
     steps_per_dispatch: int = 10
     evaluate_every: int = 20
-    save_every: int = 200
+    save_every: int = 100
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
             "adamw", learning_rate=3e-3, schedule="cosine", warmup_steps=20, weight_decay=0.1, clip_norm=1.0
@@ -140,12 +141,14 @@ class Windows:
         )
         return cls(*views)
 
-    def batch(self, step: int, size: int, noise: float, seed: int, microbatches: int, sharding) -> Batch:
+    def batch(
+        self, step: int, size: int, noise: Float[np.ndarray, " modes"], seed: int, microbatches: int, sharding
+    ) -> Batch:
         """A pure function of (seed, step): the same on every mesh, of which each process gets its part."""
         rng = np.random.default_rng([seed, step])
         chosen = rng.integers(len(self.inputs), size=size)
         inputs = self.inputs[chosen]
-        inputs = inputs + noise * rng.standard_normal(inputs.shape, np.float32)
+        inputs = inputs + noise.astype(np.float32) * rng.standard_normal(inputs.shape, np.float32)
         shape = (microbatches, size // microbatches)
         here = np.ix_(*local_indices(sharding, (*shape, *inputs.shape[1:]))[:2])
         return Batch(*(a.reshape(*shape, *a.shape[1:])[here] for a in (inputs, self.targets[chosen])))
@@ -214,8 +217,10 @@ def train(
     checks = held_out.whole(config.batch, plan.microbatches)
     checks = jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, where, lambda index: a[index]), checks)
 
+    noise = config.input_noise * unit / scale
+
     def load(step: int) -> Batch:
-        return seen.batch(step, config.batch, config.input_noise, seed, plan.microbatches, where)
+        return seen.batch(step, config.batch, noise, seed, plan.microbatches, where)
 
     step = HostStep(make_update(model, plan, mesh, optimizer, kind=Regressor), load, config.steps_per_dispatch, where)
     state = init_state(model, plan, mesh, optimizer, jax.random.key(seed), kind=Regressor)
