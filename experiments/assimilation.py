@@ -1,6 +1,6 @@
 """Weather from a few dozen stations: emulator-assisted 4D-Var on 500 hPa height, beside every cheaper method."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import jax
@@ -52,11 +52,32 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         analyses, truth = weather.assimilate(config, analyser, reduced, seconds)
         steps.update(stage=f"{analyses.state.shape[0]} networks x {analyses.state.shape[1]} days analysed")
         scores = score(reduced, emulators.linear, emulators.used, analyses, jnp.asarray(truth), config.leads)
+        plain = None
+        if config.emulator.ensemble != "none":
+            bare, truth = weather.assimilate(config, weather.without_spread(analyser, reduced), reduced, seconds)
+            plain = score(reduced, emulators.linear, emulators.used, bare, jnp.asarray(truth), config.leads)
         steps.update(stage="verified")
         timing = time_window(analyser, weather.observed_span(reduced), key=jax.random.key(config.seed))
         steps.update(stage="timed")
     summary = _summary(config, scores, timing._asdict(), emulators, seconds)
+    if plain is not None:
+        summary = replace(summary, metrics=summary.metrics | _without_spread(plain), notes=(*summary.notes, SPREAD))
     return summary, pages.report(config, run, reduced, emulators, analyses, scores, summary)
+
+
+SPREAD = (
+    "*_without_spread: the same analyses where the model error is that of the ensemble's mean on past days alone; "
+    "with spread its shape also holds how far the networks disagree, at the same total variance."
+)
+
+
+def _without_spread(scores: Scores) -> dict[str, float]:
+    return {
+        "rmse_analysis_m_without_spread": scores.analysis,
+        "coverage_90_without_spread": scores.coverage_90,
+        "cost_per_observation_without_spread": scores.fit,
+        **{f"rmse_forecast_m_day{d}_without_spread": rmse for d, rmse in enumerate(scores.rmse["forecast"], 1)},
+    }
 
 
 def _summary(config: Config, scores: Scores, timing: dict, emulators: weather.Emulators, seconds: dict) -> Summary:

@@ -37,6 +37,7 @@ experiments:
   hydra.run.dir=DIR    the run directory (default outputs/<experiment>/<time>)
   resume=DIR           continue the run in DIR with the overrides it was started with
   -m key=a,b           one run for every combination
+  -m sweep=NAME        the best of many runs, by racing, as in conf/sweep/NAME.yaml
   --cfg job            print the resolved config and stop"""
 
 
@@ -75,10 +76,14 @@ def separate(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return options, overrides
 
 
-def check(overrides: Sequence[str], *, multirun: bool) -> None:
+def check(overrides: Sequence[str], *, multirun: bool, resumed: bool = False) -> None:
     """Compose and type-check every configuration that the overrides ask for. Raises `ConfigError`."""
     parsed = _parse(overrides)
-    if any(o.is_hydra_override() and "sweeper" in o.key_or_group for o in parsed):
+    if any(o.is_hydra_override() and "sweeper" in o.key_or_group for o in parsed) or is_raced(overrides):
+        for override in parsed:
+            _check_group(override)
+        if not multirun and not resumed:  # a job of a sweep may go on by itself
+            raise ConfigError("command line: a sweep is many runs; add -m")
         return  # a sweeper of its own decides what is run; each job is still checked when it starts
     for job in _jobs(parsed) if multirun else [parsed]:
         if not multirun and any(o.is_sweep_override() for o in job):
@@ -87,6 +92,15 @@ def check(overrides: Sequence[str], *, multirun: bool) -> None:
         for override in job:
             _check_group(override)
         resolve(*_compose([_line(o) for o in job]))
+
+
+def is_raced(overrides: Sequence[str]) -> bool:
+    """Whether jobs are chosen by the racing sweeper: asked for on the command line, or by a file of conf/sweep."""
+    parsed = _parse(overrides)
+    if not any(o.key_or_group in ("hydra/sweeper", "sweep") for o in parsed):
+        return False
+    composed = _compose_with_hydra([_line(o) for o in parsed if not o.is_sweep_override()])
+    return composed.hydra.runtime.choices["hydra/sweeper"] == "jaxsci_racing"
 
 
 def forced(overrides: Sequence[str]) -> list[str]:

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         arguments, resumed = command_line.resume_arguments(arguments)
         options, overrides = command_line.separate(arguments)
-        command_line.check(overrides, multirun=_is_multirun(options))
+        command_line.check(overrides, multirun=_is_multirun(options), resumed=resumed)
         _hand_to_hydra(options, overrides, resumed)
     except JaxsciError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -52,7 +52,7 @@ def _hand_to_hydra(options: list[str], overrides: list[str], resumed: bool) -> N
     multirun = _is_multirun(options)
     key, directory = command_line.output_directory(overrides, multirun=multirun)
     pinned = f"{key}={command_line.quoted(directory)}"  # a time of day in its name would move on
-    raced = any(line.startswith("hydra/sweeper=jaxsci_racing") for line in overrides)
+    raced = multirun and command_line.is_raced(overrides)
     refused: list[JaxsciError] = []  # raised through Hydra they would cost a line of its own
 
     @hydra.main(version_base=None, config_path=str(command_line.catalogue.CONF), config_name="config")

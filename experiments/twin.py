@@ -28,8 +28,8 @@ class Config(Settings):
     """`observe_every` (model steps), `noise` (variance) and `burn_in` (time) are the system's own where null.
 
     `observed` lists the observed variables, null leaves them to the system; `missing` is the share of observations
-    lost at random. `climate` is where climatological covariances come from: each seed's own truth (as DAPPER does) or
-    an independent run.
+    lost at random. `noise_scale` multiplies R in the method's eyes only, not the errors. `climate` is where
+    climatological covariances come from: each seed's own truth (as DAPPER does) or an independent run.
     """
 
     model: System
@@ -41,11 +41,12 @@ class Config(Settings):
     burn_in: float | None = None
     observed: tuple[int, ...] | None = None
     missing: float = 0.0
+    noise_scale: float = 1.0
     climate: Literal["truth", "independent"] = "truth"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "cycles", "seeds", "observe_every", "noise")
+        positive(self, "cycles", "seeds", "observe_every", "noise", "noise_scale")
         between(self, "missing", 0.0, 0.99)
         require(self.burn_in is None or self.burn_in >= 0, "burn_in", "0 or more", self.burn_in)
         require(self.precision == "float64", "precision", "float64 for twin experiments", self.precision)
@@ -76,6 +77,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         verify_members=True,
         truth_model=system.truth(),
         places=system.places(),
+        noise_scale=config.noise_scale,
     )
     keys = seed_keys(config.seeds, key=key)
     with progress(2, "twin") as steps:

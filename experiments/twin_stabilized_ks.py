@@ -27,7 +27,8 @@ class StabilizedKsSystem(System, kind="stabilized_ks"):
     """The truth is the equation itself (ETDRK4), the model that methods use the learned one, from `path` or packaged.
 
     `path` is a `model.npz` of `experiment=stabilized_ode`. First states are a state on the attractor plus independent
-    departures of standard deviation `spread`, which diffusion makes smooth within a step.
+    departures of standard deviation `spread`, which diffusion makes smooth within a step. With `perfect` the methods
+    have the equation too: what is then better is the price of having learned it.
     """
 
     path: str | None = None
@@ -36,11 +37,14 @@ class StabilizedKsSystem(System, kind="stabilized_ks"):
     noise: float = 0.25
     burn_in: float = 50.0
     spread: float = 0.5
+    perfect: bool = False
 
     def __post_init__(self) -> None:
         positive(self, "dt", "observe_every", "noise", "burn_in", "spread")
 
     def model(self) -> StepMap:
+        if self.perfect:
+            return self.truth()
         model, domain = self._load()
         return model.step_map(jnp.zeros(domain.points))
 

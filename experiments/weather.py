@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -200,6 +201,11 @@ def analyser(config: WeatherConfig, stations: int, reduced: ReducedField, emulat
         config.model_error_ridge,
         GaussNewton(config.max_iterations, config.tolerance),
     )
+
+
+def without_spread(analysing: Analyser, reduced: ReducedField) -> Analyser:
+    """The same with a model error that knows the emulator's errors alone, not an ensemble's spread."""
+    return eqx.tree_at(lambda a: a.emulator_error, analysing, one_day_error(analysing.emulator, reduced))
 
 
 def observed_span(reduced: ReducedField) -> jax.Array:

@@ -10,7 +10,8 @@ from jaxsci.racing.sweeper import RacingSweeper
 @dataclass
 class RacingSweeperConf:
     """`objective` is a metric of summary.json; `instances` are groups of overrides, one of them added to each job;
-    `budget` counts jobs.
+    `budget` counts jobs. `test_seeds` more jobs of the default and of the best compare them afterwards. `params` are
+    swept where the command line does not say otherwise.
     """
 
     _target_: str = "hydra_plugins.jaxsci_racing.racing_sweeper.JaxsciRacingSweeper"
@@ -24,6 +25,8 @@ class RacingSweeperConf:
     confidence: float = 0.95
     test: str = "friedman"
     method: str = "irace"
+    test_seeds: int = 0
+    params: dict[str, str] = field(default_factory=dict)
 
 
 class JaxsciRacingSweeper(RacingSweeper):

@@ -129,11 +129,14 @@ def twin_experiment(
     verify_members: bool = False,
     truth_model: StepMap | None = None,
     places: Places | None = None,
+    noise_scale: float = 1.0,
 ) -> Callable[[PRNGKeyArray], Track]:
     """One experiment as a pure function of its key; arguments as in `twin`.
 
-    `truth_model` makes the truth where the model of the method is not perfect; `None` is `model`.
+    `truth_model` makes the truth where the model of the method is not perfect; `None` is `model`. The method takes R
+    for `noise_scale` times what the errors are drawn from: above 1 where a model's errors should weigh on observations.
     """
+    require(noise_scale > 0, "noise_scale", "a factor above 0", noise_scale)
     require(observe_every >= 1, "observe_every", "one model step or more", observe_every)
     require(cycles >= 1, "cycles", "one or more", cycles)
     require(0 <= missing < 1, "missing", "a share between 0 and 1", missing)
@@ -160,7 +163,7 @@ def twin_experiment(
         errors = errors * root if root.ndim == 1 else errors @ root.T
         values = jax.vmap(operator)(truth[1:]) + errors
         values = jnp.where(jax.random.uniform(for_gaps, values.shape) < missing, jnp.nan, values)
-        problem = Problem(forecast, operator, covariance, start, known, observe_every * dt, places)
+        problem = Problem(forecast, operator, noise_scale * covariance, start, known, observe_every * dt, places)
         algorithm = method.build(problem)
         for_ties = jax.random.fold_in(for_updates, cycles)
 

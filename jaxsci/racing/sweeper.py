@@ -4,14 +4,16 @@
 A configuration is a choice of the swept overrides, a block an entry of `instances` with a seed, a target run one job
 of the experiment; its cost is the metric `objective` of the job's summary.json. Jobs that fail reject their
 configuration. Every result is in `runs.jsonl` of the sweep directory: the same command with the same
-`hydra.sweep.dir` goes on after a kill.
+`hydra.sweep.dir` goes on after a kill. With `test_seeds` the default and the tuned configuration are compared at the
+end on so many seeds that the race has not seen, in `summary.json` and `report.html` of the sweep directory.
 
-Swept are `interval(a,b)`, `int(interval(a,b))`, `tag(log,interval(a,b))`, `range(a,b)` and lists of choices.
+Swept are `interval(a,b)`, `int(interval(a,b))`, `tag(log,interval(a,b))`, `range(a,b)` and lists of choices, given on
+the command line or as `params` of the sweeper in a file of conf/sweep.
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ from jaxsci.core.errors import ConfigError, DataError, did_you_mean
 if TYPE_CHECKING:  # Hydra imports its sweepers at every start, and numbers are slow to import
     from jaxsci.racing.space import Configuration, Parameter, Space
     from jaxsci.racing.targets.protocol import Job, Outcome
+    from jaxsci.racing.tuning import Tuning
 
 
 class RacingSweeper(Sweeper):
@@ -44,11 +47,13 @@ class RacingSweeper(Sweeper):
         confidence: float,
         test: str,
         method: str,
+        test_seeds: int,
+        params: Mapping[str, str],
     ):
         self.objective, self.sign = objective, {"minimize": 1.0, "maximize": -1.0}.get(direction)
         self.budget, self.instances, self.seed_key, self.seed = budget, tuple(instances) or ("",), seed_key, seed
         self.first_test, self.confidence, self.test, self.method = first_test, confidence, test, method
-        self.direction = direction
+        self.direction, self.test_seeds, self.params = direction, test_seeds, params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's own wiring."""
@@ -69,7 +74,10 @@ class RacingSweeper(Sweeper):
         context, config = self.hydra_context, self.config
         if context is None or config is None:
             raise RuntimeError("setup() has to come before sweep()")
-        parsed = OverridesParser.create(config_loader=context.config_loader).parse_overrides(arguments)
+        parser = OverridesParser.create(config_loader=context.config_loader)
+        parsed = parser.parse_overrides(arguments)
+        given = {o.key_or_group for o in parsed}
+        parsed += parser.parse_overrides([f"{name}={d}" for name, d in self.params.items() if name not in given])
         self.fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
         space = sweep_space([o for o in parsed if o.is_sweep_override()])
         self.prefixes = {o.key_or_group: str(o.input_line).split("=", 1)[0] for o in parsed}
@@ -101,7 +109,30 @@ class RacingSweeper(Sweeper):
             "result": tuning.result,
         }
         write_atomic(self.folder / "optimization_results.yaml", OmegaConf.to_yaml(OmegaConf.create(found)))
+        if self.test_seeds:
+            self._judge(tuning, about, config)
         return dict(tuning.best)
+
+    def _judge(self, tuning: "Tuning", about: dict[str, Any], config: DictConfig) -> None:
+        """Compare with the default on unseen seeds; the sweep directory becomes a run directory with a report."""
+        from jaxsci.core.rundir import Run
+        from jaxsci.core.summary import table
+        from jaxsci.racing import sweep_verdict
+        from jaxsci.racing.log import RunLog
+
+        sign = self.sign or 1.0
+        defaults = {name: OmegaConf.select(config, name) for name in tuning.space.names}
+        log = RunLog(self.folder / "test_runs.jsonl", {"jobs": self.fixed, "objective": self.objective})
+        try:
+            verdict = sweep_verdict.judge(self, tuning.best, self.test_seeds, sign, seed=self.seed, log=log)
+        finally:
+            log.close()
+        with Run(self.folder, about, self.fixed, trackers=()) as run:
+            summary = sweep_verdict.summarise(tuning, verdict, self.objective, sign, defaults)
+            page = sweep_verdict.report(run, tuning, verdict, self.objective, sign, defaults)
+            summary = run.finish(summary, page)
+        print(table(summary))
+        print(f"report: {self.folder / 'report.html'}")
 
     def __call__(self, jobs: "Sequence[Job]") -> "list[Outcome]":
         """The target of the race: each job one run of the experiment."""
@@ -147,6 +178,8 @@ class RacingSweeper(Sweeper):
             raise ConfigError(f"hydra.sweeper.direction: expected minimize or maximize, got {self.direction}")
         if self.method not in ("irace", "random"):
             raise ConfigError(f"hydra.sweeper.method: expected irace or random, got {self.method}")
+        if self.test_seeds < 0:
+            raise ConfigError(f"hydra.sweeper.test_seeds: expected 0 or more, got {self.test_seeds}")
 
 
 def sweep_space(swept: Sequence[Override]) -> "Space":

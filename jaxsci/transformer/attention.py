@@ -22,7 +22,7 @@ f32 = jnp.float32
 
 
 def attention(q: Queries, k: Keys, v: Keys, *, implementation: Implementation = "auto", chunk: int = 512) -> Queries:
-    """softmax(q k^T / sqrt(size) + causal mask) v, softmax in float32; one key head serves `queries` query
+    """softmax(q k^T / sqrt(size) + causal mask) v, softmax in float32 or more; one key head serves `queries` query
     heads.
 
     `chunk` is the edge of the largest block of scores ever held by `chunked`.
@@ -50,7 +50,8 @@ def divisor(total: int, limit: int) -> int:
 
 def _dense(q, k, v):
     s = q.shape[1]
-    scores = jnp.einsum("bqgnd,bkgd->bgnqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=f32)
+    wide = jnp.promote_types(q.dtype, f32)
+    scores = jnp.einsum("bqgnd,bkgd->bgnqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=wide)
     scores = jnp.where(jnp.tril(jnp.ones((s, s), bool)), scores, -jnp.inf)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     return checkpoint_name(jnp.einsum("bgnqk,bkgd->bqgnd", weights, v), "attended")

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from jaxsci.transformer.linear import linear
+
 AXES = ("data", "fsdp", "pipe", "tensor")
 BATCH = ("data", "fsdp")
 
@@ -76,6 +78,8 @@ def shift(x: PyTree, axis_name: str, by: int) -> PyTree:
 class SequenceSharded:
     """Between tensor-parallel regions the sequence is split over `tensor` (Korthikanti et al. 2205.05198)."""
 
+    linear = staticmethod(linear)
+
     @staticmethod
     def enter(x: Float[Array, "batch shard width"]) -> Float[Array, "batch sequence width"]:
         return all_gather(x, "tensor", 1)
@@ -95,6 +99,8 @@ class Replicated:
     time.
     """
 
+    linear = staticmethod(linear)
+
     @staticmethod
     def enter(x: Float[Array, "batch sequence width"]) -> Float[Array, "batch sequence width"]:
         return x
@@ -102,6 +108,22 @@ class Replicated:
     @staticmethod
     def leave(x: Float[Array, "batch sequence width"]) -> Float[Array, "batch sequence width"]:
         return total(x, ("tensor",))
+
+
+class Alone:
+    """One device outside every mesh. Products are the plain ones, which differentiate forward as well as backward."""
+
+    @staticmethod
+    def enter(x: Float[Array, "batch sequence width"]) -> Float[Array, "batch sequence width"]:
+        return x
+
+    @staticmethod
+    def leave(x: Float[Array, "batch sequence width"]) -> Float[Array, "batch sequence width"]:
+        return x
+
+    @staticmethod
+    def linear(x: Float[Array, "batch sequence *inner"], w: Float[Array, "..."]) -> Float[Array, "..."]:
+        return jnp.tensordot(x, w, x.ndim - 2)
 
 
 def keep_mask(keys: Key[Array, " batch"], shape: tuple[int, ...], rate: float) -> Array:

@@ -82,7 +82,7 @@ class Windows:
     def batch(self, step: int, size: int, microbatches: int, sharding: NamedSharding | None = None) -> Batch:
         """Batch (micro-batch, batch, sequence) of a global step; with a sharding, this process's part."""
         shape = (microbatches, size // microbatches, self.sequence)
-        local = [np.arange(n) for n in shape[:2]] if sharding is None else _local(sharding, shape)[:2]
+        local = [np.arange(n) for n in shape[:2]] if sharding is None else local_indices(sharding, shape)[:2]
         numbers = step * size + local[0][:, None] * shape[1] + local[1]
         rows = self.rows(numbers.ravel()).reshape(*numbers.shape, self.sequence + 1)
         return Batch(rows[..., :-1], rows[..., 1:])
@@ -96,7 +96,7 @@ def validation_batch(tokens: np.ndarray, sequence: int, size: int, microbatches:
     return Batch(rows[..., :-1], rows[..., 1:])
 
 
-def _local(sharding: NamedSharding, shape: tuple[int, ...]) -> list[np.ndarray]:
+def local_indices(sharding: NamedSharding, shape: tuple[int, ...]) -> list[np.ndarray]:
     """Indices, per dimension, that this process's devices hold."""
     parts = sharding.addressable_devices_indices_map(shape).values()
     return [

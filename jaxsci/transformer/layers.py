@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, Key
 
 from jaxsci.transformer.collectives import keep_mask
 from jaxsci.transformer.config import ModelConfig
-from jaxsci.transformer.linear import linear
 
 f32 = jnp.float32
 EPSILON = 1e-5
@@ -29,7 +28,7 @@ def normal(key: Key[Array, ""], shape: tuple[int, ...], deviation: float) -> nnx
 
 
 class Norm(nnx.Module):
-    """LayerNorm (scale, optional bias) or RMSNorm (scale), computed in float32."""
+    """LayerNorm (scale, optional bias) or RMSNorm (scale), computed in float32 or more."""
 
     def __init__(self, config: ModelConfig):
         self.centred = config.norm == "layernorm"
@@ -37,7 +36,7 @@ class Norm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(config.width, f32)) if self.centred and config.bias else None
 
     def __call__(self, x: Float[Array, "... h"]) -> Float[Array, "... h"]:
-        y = x.astype(f32)
+        y = x.astype(jnp.promote_types(x.dtype, f32))
         if self.centred:
             y = y - y.mean(-1, keepdims=True)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + EPSILON) * self.scale[...]
@@ -52,7 +51,8 @@ def rotate(x: Float[Array, "b s ... d"], positions: Float[Array, " s"], base: fl
     angle = positions[:, None].astype(f32) * base ** (-jnp.arange(half, dtype=f32) / half)
     angle = angle.reshape(angle.shape[0], *[1] * (x.ndim - 3), half)
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
-    a, b = x[..., :half].astype(f32), x[..., half:].astype(f32)
+    wide = jnp.promote_types(x.dtype, f32)
+    a, b = x[..., :half].astype(wide), x[..., half:].astype(wide)
     return jnp.concatenate([a * cosine - b * sine, b * cosine + a * sine], -1).astype(x.dtype)
 
 
@@ -72,15 +72,15 @@ class Attention(nnx.Module):
 
     def __call__(self, x: Float[Array, "b s/t h"], positions: Array, attend: Callable, place: Any):
         """`attend(q, k, v)` mixes the positions; `place` says how activations lie between tensor-parallel
-        regions.
+        regions, and takes the products.
         """
-        heads = linear(place.enter(x), self.qkv[...])
+        heads = place.linear(place.enter(x), self.qkv[...])
         heads = heads if self.qkv_bias is None else heads + self.qkv_bias[...].astype(x.dtype)
         heads = checkpoint_name(heads, "heads")
         q, k, v = heads[..., :-2, :], heads[..., -2, :], heads[..., -1, :]
         if self.base is not None:
             q, k = rotate(q, positions, self.base), rotate(k, positions, self.base)
-        y = place.leave(linear(attend(q, k, v), self.out[...]))
+        y = place.leave(place.linear(attend(q, k, v), self.out[...]))
         y = checkpoint_name(y, "projected")
         return y if self.out_bias is None else y + self.out_bias[...].astype(x.dtype)
 
@@ -97,11 +97,11 @@ class FeedForward(nnx.Module):
         self.down_bias = nnx.Param(jnp.zeros(h, f32)) if config.bias else None
 
     def __call__(self, x: Float[Array, "b s/t h"], place: Any):
-        u = linear(place.enter(x), self.up[...])
+        u = place.linear(place.enter(x), self.up[...])
         u = u if self.up_bias is None else u + self.up_bias[...].astype(x.dtype)
         u = checkpoint_name(u, "hidden")
         u = jax.nn.gelu(u[..., 0, :]) if u.shape[-2] == 1 else jax.nn.silu(u[..., 0, :]) * u[..., 1, :]
-        y = place.leave(linear(u, self.down[...]))
+        y = place.leave(place.linear(u, self.down[...]))
         return y if self.down_bias is None else y + self.down_bias[...].astype(x.dtype)
 
 

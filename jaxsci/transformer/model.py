@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxsci.transformer.attention import attention
 from jaxsci.transformer.collectives import SequenceSharded
 from jaxsci.transformer.config import ModelConfig
-from jaxsci.transformer.cross_entropy import cross_entropy, lookup
+from jaxsci.transformer.cross_entropy import IGNORED, cross_entropy, lookup
 from jaxsci.transformer.deposit import deposit
 from jaxsci.transformer.layers import Block, Norm, dropout
 from jaxsci.transformer.layout import Layout
@@ -50,21 +50,27 @@ def init(model: ModelConfig, stored: Layout, key: Key[Array, ""]) -> PyTree:
         values = model.initial_deviation * jax.random.normal(key, (rows, model.width), f32)
         return jnp.where(jnp.arange(rows)[:, None] < real, values, 0)
 
-    def layer(n):
-        values = nnx.to_pure_dict(nnx.split(Block(model, jax.random.fold_in(blocks, n)))[1])
-        return jax.tree.map(lambda a: jnp.where(n < model.layers, a, 0), values)
-
-    stack = jax.vmap(layer)(jnp.arange(stored.stored))
     params = {
         "embed": table(embed, stored.vocabulary, model.vocabulary),
         "norm": nnx.to_pure_dict(nnx.split(Norm(model))[1]),
-        "blocks": jax.tree.map(lambda a: a.reshape(stored.chunks, stored.depth, *a.shape[1:]), stack),
+        "blocks": init_blocks(model, stored, blocks),
     }
     if model.positions == "learned":
         params["position"] = table(position, model.sequence, model.sequence)
     if not model.tied:
         params["head"] = table(head, stored.vocabulary, model.vocabulary)
     return params
+
+
+def init_blocks(model: ModelConfig, stored: Layout, key: Key[Array, ""]) -> PyTree:
+    """The layers of `init`, stacked (chunk, layer, ...); padding is zero."""
+
+    def layer(n):
+        values = nnx.to_pure_dict(nnx.split(Block(model, jax.random.fold_in(key, n)))[1])
+        return jax.tree.map(lambda a: jnp.where(n < model.layers, a, 0), values)
+
+    stack = jax.vmap(layer)(jnp.arange(stored.stored))
+    return jax.tree.map(lambda a: a.reshape(stored.chunks, stored.depth, *a.shape[1:]), stack)
 
 
 def decays(params: PyTree) -> PyTree:
@@ -74,10 +80,20 @@ def decays(params: PyTree) -> PyTree:
 
 @dataclass(frozen=True)
 class Decoder:
-    """The forward pass in pieces: `embed`, `stage` (a run of layers) and `loss`."""
+    """The forward pass in pieces: `embed`, `stage` (a run of layers) and `loss`.
+
+    Its first and last piece, `init` and `counted` are what another kind of sequence model replaces (`regression`).
+    """
 
     model: ModelConfig
     plan: ParallelConfig
+
+    init = staticmethod(init)
+
+    @staticmethod
+    def counted(targets: Int[Array, "batch sequence"]) -> Bool[Array, "batch sequence"]:
+        """Which targets the loss is summed over."""
+        return targets != IGNORED
 
     @cached_property
     def graphs(self) -> tuple[Any, Any]:

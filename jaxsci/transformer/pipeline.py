@@ -26,7 +26,7 @@ Loss = Float[Array, ""]
 
 
 class Batch(NamedTuple):
-    """Micro-batches of token ids; a target of -1 is not counted."""
+    """Micro-batches of token ids (a target of -1 is not counted), or of vectors, with one more axis (a NaN is not)."""
 
     inputs: Any  # Int[Array, "micro batch sequence"], its shape, or its split
     targets: Any
@@ -147,7 +147,7 @@ def streamed_loss(
     depend on it.
     """
     p, i = lax.axis_size("pipe"), place("pipe")
-    r, b, s = batch.inputs.shape
+    r, b = batch.inputs.shape[:2]
     v, depth = jax.tree.leaves(w)[0].shape[:2]
     m, padded = p * r, v * p * depth != decoder.model.layers
     inner = rematerialise({"full": "none", "offload": "none", "nested": "full"}.get(remat, remat), "layer_in")
@@ -185,7 +185,8 @@ def streamed_loss(
     link = vary(jnp.full(io.shape[1:], fill, io.dtype))
     (_, io, totals), _ = lax.scan(tick, (link, io, totals), jnp.arange(v * m + p - 1))
     io = jnp.roll(io, -((p - 1) % r), axis=0)
-    return decoder.loss(unpack(e), io.reshape(r * b, *io.shape[2:]), batch.targets.reshape(r * b, s)), totals
+    targets = batch.targets.reshape(r * b, *batch.targets.shape[2:])
+    return decoder.loss(unpack(e), io.reshape(r * b, *io.shape[2:]), targets), totals
 
 
 def streamed(
@@ -232,7 +233,7 @@ def one_forward_one_backward(
     m is. The backward pass recomputes the stage from its input.
     """
     p, i = lax.axis_size("pipe"), place("pipe")
-    m, b, s = batch.inputs.shape
+    m, b, s = batch.inputs.shape[:3]
     w = tmap(lambda a: a[0], w)  # one chunk
     depth = jax.tree.leaves(w)[0].shape[0]
     first, last = i == 0, i == p - 1

@@ -21,6 +21,8 @@ PARAMETERS: dict[str, P] = {
     "embed": P("tensor", "fsdp"),  # (vocabulary, width)
     "head": P("tensor", "fsdp"),  # (vocabulary, width), untied only
     "position": P("tensor", "fsdp"),  # (sequence, width), learned only
+    "inward": P(None, "fsdp"),  # (inputs, width), of a regression
+    "outward": P(None, "fsdp"),  # (outputs, width), of a regression
     "scale": P(None),  # (width)
     "bias": P(None),  # (width)
     "qkv": P("fsdp", "tensor", None, None),  # (width, key heads, queries + 2, head size)

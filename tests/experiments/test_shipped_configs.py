@@ -64,6 +64,20 @@ METRICS = {
     "sensor_campaign": {"cost_saved_fraction", "cost_saved_fraction_interval", "rmse_m_active", "target_rmse_m"},
     "watched": {"detection_delay", "false_alarms_per_1000", "detected_fraction", "detection_delay_chi_square"},
     "cross_reanalysis": {"bias_m", "rmse_oi_diagonal_m_5", "rmse_kalman_full_m_5", "chi_square_full_5"},
+    "sequence_emulator": {
+        "rmse_analysis_m",
+        "rmse_analysis_linear_m",
+        "sharded_minus_unsharded",
+        "gradient_relative_error",
+        "adjoint_relative_error",
+        "coverage_90",
+        *(f"gain_over_linear_m_day{day}{end}" for day in LEADS for end in ("", "_low", "_high")),
+        *(
+            f"rmse_{name}_m_day{day}"
+            for name in ("forecast", "forecast_linear", "emulator", "linear", "persistence", "climatology")
+            for day in LEADS
+        ),
+    },
     "posterior": {"coverage_90_laplace", "crps_eda", "deviation_over_nuts_laplace", "nuts_divergences"},
     "plan_search": {
         "points",
