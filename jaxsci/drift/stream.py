@@ -105,7 +105,7 @@ class Tail:
         if self.path.suffix in (".jsonl", ".ndjson"):
             try:
                 record = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise _Unusable(f"not JSON ({error})") from None
             if not isinstance(record, dict):
                 raise _Unusable("expected a JSON object")
