@@ -15,6 +15,9 @@ import yaml
 from jaxsci.core.errors import DataError
 
 
+LARGEST_YAML = 200_000  # characters; the parser may take the square of that, and a run's config has a few thousand
+
+
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """Every array of an npz archive.
 
@@ -58,8 +61,11 @@ def read_yaml(path: str | Path, expected: str) -> Any:
 
     Raises `DataError` for a file that is missing, is no YAML, or nests too deeply.
     """
+    text = read_text(path, expected)
+    if len(text) > LARGEST_YAML:
+        raise DataError(f"{path}: expected {expected}, of {LARGEST_YAML:,} characters at most, got {len(text):,}")
     try:
-        return yaml.safe_load(read_text(path, expected))
+        return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: expected {expected} ({reason(error)})") from None
 

@@ -157,7 +157,7 @@ class _Unusable(Exception):
 def _is_number(cell: object) -> bool:
     try:
         return not isinstance(cell, bool) and math.isfinite(float(cell))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
@@ -167,7 +167,7 @@ def _number(cell: object, name: str) -> float:
         return math.nan
     try:
         number = float(cell)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _Unusable(f"{name}: expected a number, got {cell!r}") from None
     if math.isinf(number):
         raise _Unusable(f"{name} is infinite")

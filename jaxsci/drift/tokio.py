@@ -11,11 +11,10 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -175,13 +174,13 @@ def _read(file: Path) -> tuple[list[str], list[list[str]], list[str]]:
 def _lines(file: Path) -> Iterator[list[str]]:
     opener = gzip.open if file.suffix == ".gz" else open
     with opener(existing(file, "a table of jobs"), "rt", newline="", encoding="utf-8") as text:
-        yield from csv.reader(_bounded(text))
+        yield from csv.reader(_bounded(lambda: text.readline(LONGEST_LINE)))
 
 
-def _bounded(text: TextIO) -> Iterator[str]:
+def _bounded(read_line: Callable[[], str]) -> Iterator[str]:
     """Lines, as long as there are not more of them than a table of jobs can have: a gzip file hides its size."""
     taken = 0
-    while line := text.readline(LONGEST_LINE):
+    while line := read_line():
         taken += len(line)
         if taken > LARGEST:
             raise ValueError(f"more than {LARGEST:,} characters, unpacked")

@@ -19,6 +19,7 @@ PATIENCE = 30  # seconds for one file; the slowest sound one takes a second
 ROOM = 4 << 30  # bytes a loader may take beyond what the process has
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in Path(item.path).parents:
