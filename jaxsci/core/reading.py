@@ -14,7 +14,6 @@ import yaml
 
 from jaxsci.core.errors import DataError
 
-
 LARGEST_YAML = 200_000  # characters; the parser may take the square of that, and a run's config has a few thousand
 
 
