@@ -17,11 +17,11 @@ ARGS ?=
 USABLE := "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-all lint format docs lock clean
+.PHONY: help env run test test-all test-faults lint format docs lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
-		while IFS=$$'\t' read -r name text; do printf '  %-10s %s\n' "$$name" "$$text"; done
+		while IFS=$$'\t' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 env: $(STAMP) ## the environment in .venv, with the versions of requirements.lock
 
@@ -54,8 +54,11 @@ $(STAMP): pyproject.toml requirements.lock
 run: $(STAMP) ## an experiment: the default one, or ARGS="experiment=... key=value ..."
 	@$(BIN)/python -m experiments.run $(ARGS)
 
-test: $(STAMP) ## the tests, less those marked slow
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(ARGS)
+test: $(STAMP) ## the tests, less those marked slow or faults
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not faults" $(ARGS)
+
+test-faults: $(STAMP) ## kills, full disks, broken files; at the end what was tried is counted
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -rs tests/faults $(ARGS)
 
 test-all: $(STAMP) ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)

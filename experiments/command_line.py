@@ -1,5 +1,7 @@
 """The command line, checked before anything is written: every problem becomes one line."""
 
+import os
+import re
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -17,6 +19,7 @@ from experiments import catalogue
 from experiments.settings import Settings
 from jaxsci.core.config import build
 from jaxsci.core.errors import CheckpointError, ConfigError, did_you_mean
+from jaxsci.core.reading import read_yaml
 
 FLAGS = ("-m", "--multirun", "--resolve")
 SHOW = ("--cfg", "-c")
@@ -48,11 +51,16 @@ def resume_arguments(arguments: Sequence[str]) -> tuple[list[str], bool]:
     if not chosen or chosen[-1] in ("", "null"):
         return rest, False
     directory = Path(chosen[-1])
-    try:
-        saved = yaml.safe_load((directory / "overrides.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        raise CheckpointError(f"resume: expected a run directory with overrides.yaml, got {directory}") from None
-    saved = [line for line in saved or [] if not line.startswith("hydra.run.dir=")]
+    file = directory / "overrides.yaml"
+    if not os.path.isfile(file):
+        raise CheckpointError(f"resume: expected a run directory with overrides.yaml, got {directory}")
+    saved = read_yaml(file, "the overrides of a run, a list")
+    if not isinstance(saved, list) or not all(isinstance(line, str) for line in saved):
+        raise CheckpointError(f"{file}: expected the overrides of a run, a list of texts such as seed=1; correct it")
+    saved = [line for line in saved if not line.startswith("hydra.run.dir=")]
+    for line in saved:  # a run keeps what concerns its experiment; Hydra's own part could name code to be called
+        if re.match(r"[-@]|[+~]*hydra\b", line.strip()):
+            raise CheckpointError(f"{file}: '{line}' is no setting of an experiment; remove it from the file")
     return [*saved, f"hydra.run.dir={quoted(directory)}", *rest], True
 
 

@@ -14,6 +14,7 @@ from experiments.settings import Settings
 from jaxsci.bayesnas import estimators
 from jaxsci.bayesnas.oracle import DECISIONS, OPS, Tables, expectation, load_tables, mean_field_search
 from jaxsci.core.config import positive, require
+from jaxsci.core.errors import DataError, did_you_mean
 from jaxsci.core.figures import BLUE, GREY, ORANGE, new_figure, style
 from jaxsci.core.progress import progress
 from jaxsci.core.report import Report
@@ -68,6 +69,9 @@ class Searched(NamedTuple):
 
 def main(config: Config, run: Run) -> tuple[Summary, Report]:
     tables = load_tables(config.path)
+    for name in (OBJECTIVE, TRUTH):
+        if name not in tables.accuracy:
+            raise DataError(f"path: expected a table of '{name}'{did_you_mean(name, tables.accuracy)}")
     objective, truth = (jnp.asarray(tables.accuracy[name], jnp.float32) for name in (OBJECTIVE, TRUTH))
     seconds: dict[str, float] = {}
     rows: list[tuple[str, str, estimators.Quality]] = []

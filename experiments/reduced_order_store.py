@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float
 
+from experiments.stages import read_stage
 from jaxsci.core.errors import CheckpointError
 from jaxsci.core.files import write_atomic
 from jaxsci.core.rundir import Run
@@ -84,8 +85,8 @@ class Store:
         path = self.run.directory / "checkpoints" / f"{name}.npz"
         if not path.exists():
             return None
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                return kind(**{field: archive[field] for field in kind._fields})
-        except Exception as error:  # zipfile, ValueError, KeyError and OSError all mean the same here
-            raise CheckpointError(f"{path}: expected a result of this experiment ({error}); delete the file") from None
+        content = read_stage(path)
+        missing = [field for field in kind._fields if field not in content]
+        if missing:
+            raise CheckpointError(f"{path}: damaged, {missing[0]} is missing; delete it and resume")
+        return kind(**{field: content[field] for field in kind._fields})

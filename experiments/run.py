@@ -1,10 +1,13 @@
 """The one door: `python -m experiments.run experiment=NAME key=value ...`."""
 
+import errno
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import hydra
@@ -18,6 +21,7 @@ from experiments.settings import Settings
 from jaxsci.core.config import require, to_mapping
 from jaxsci.core.errors import ConfigError, JaxsciError
 
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)  # of a disk
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
 # Devices made of one CPU wait long for each other where it is busy; XLA would abort the process after 40 seconds.
 PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=900"
@@ -26,6 +30,11 @@ PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=900"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for bad input, 130 for an interrupt."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with _ended_as_by_a_key():
+        return _answer(arguments)
+
+
+def _answer(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(command_line.help_text())
         return 0
@@ -40,11 +49,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HydraException as error:
         print(f"error: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except OSError as error:  # whoever was writing, and wherever
+        if error.errno not in REFUSALS:
+            raise
+        where = f"write {error.filename}" if error.filename else "write"
+        print(f"error: cannot {where}: {error.strerror}; free some space or choose another directory", file=sys.stderr)
+        return EXIT_BAD_INPUT
     except KeyboardInterrupt as interrupt:
         said = str(interrupt) or "interrupted; what was written stays; continue with resume=<run directory>"
         print(said, file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+@contextmanager
+def _ended_as_by_a_key() -> Iterator[None]:
+    """SIGTERM where nothing waits for it ends a run as SIGINT does: files are closed, one line says how to go on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
 
 
 def _hand_to_hydra(options: list[str], overrides: list[str], resumed: bool) -> None:

@@ -14,6 +14,7 @@ from experiments.settings import Settings
 from experiments.stabilized_ode_attractor import AttractorEvaluation
 from experiments.stabilized_ode_coefficients import CoefficientsEvaluation
 from experiments.stabilized_ode_transient import TransientEvaluation
+from experiments.stages import read_stage
 from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.core.config import positive, require
 from jaxsci.core.errors import DataError
@@ -185,8 +186,7 @@ def _judged(config: Config, run: Run, judge: Any, name: str, models: StabilizedO
         for part, compute in parts.items():
             path: Path = run.checkpoint_directory / name / f"{part}.npz"
             if path.exists():
-                with np.load(path, allow_pickle=False) as file:
-                    found |= {entry: file[entry] for entry in file.files}
+                found |= read_stage(path)
             else:
                 arrays = compute(found)
                 if run.main:

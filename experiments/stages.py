@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxsci.core.errors import CheckpointError
+from jaxsci.core.errors import CheckpointError, DataError
 from jaxsci.core.files import disk_errors, write_atomic
 from jaxsci.core.interrupt import Interrupt
+from jaxsci.core.reading import read_npz
 from jaxsci.core.rundir import Run
 
 Arrays = Mapping[str, np.ndarray]
@@ -28,7 +29,7 @@ class Stages:
         """
         file = self._run.checkpoint_directory / f"{name}.npz"
         if file.is_file():
-            return _read(file)
+            return read_stage(file)
         self.stop_if_asked()
         result = {key: np.asarray(value) for key, value in compute().items()}
         if self._run.main:
@@ -52,10 +53,9 @@ class Stages:
             )
 
 
-def _read(file: Path) -> dict[str, np.ndarray]:
+def read_stage(file: Path) -> dict[str, np.ndarray]:
+    """What an earlier run wrote. Raises `CheckpointError` for a damaged file."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:  # zipfile, zlib, ValueError and OSError all mean the same here
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{file}: damaged ({reason}); delete it and resume") from None
+        return read_npz(file)
+    except DataError as error:
+        raise CheckpointError(f"{file}: damaged ({error}); delete it and resume") from None

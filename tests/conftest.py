@@ -4,6 +4,7 @@ JAX reads its settings when it is imported, so they are made here, before any te
 """
 
 import os
+import socket
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
@@ -49,6 +50,21 @@ def programs_of_one_module():
     """Compiled programs do not outlive their module: thousands take gigabytes, and all memory maps of a process."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_leaves_this_machine():
+    """A test that opens a connection to another machine fails."""
+    connect = socket.socket.connect
+
+    def only_here(self, address):
+        if isinstance(address, tuple) and address[0] not in ("localhost", "127.0.0.1", "::1"):
+            raise AssertionError(f"a test asked for the network: {address}")
+        return connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", only_here)
+        yield
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,9 +13,11 @@ from experiments.benchmarks import racing_vs_peers_report as pages
 from experiments.benchmarks.racing_peers import TUNERS, Answer, answer
 from experiments.settings import Settings
 from jaxsci.core.config import between, positive, require
+from jaxsci.core.errors import CheckpointError
 from jaxsci.core.files import write_atomic
 from jaxsci.core.interrupt import Interrupt
 from jaxsci.core.progress import progress
+from jaxsci.core.reading import read_json
 from jaxsci.core.report import Report
 from jaxsci.core.rundir import Run
 from jaxsci.core.summary import Reference, Summary
@@ -106,7 +109,7 @@ def _answers(config: Config, run: Run, space, target: QapTarget) -> dict[str, li
             for name in config.tuners:
                 path = folder / f"{name}_{repetition}.json"
                 if path.exists():
-                    found[name].append(Answer(**json.loads(path.read_text(encoding="utf-8"))))
+                    found[name].append(_read(path))
                 else:
                     seed = 1000 * config.seed + repetition
                     tuner = TUNERS[name]
@@ -117,6 +120,14 @@ def _answers(config: Config, run: Run, space, target: QapTarget) -> dict[str, li
                 if interrupt.requested():
                     raise KeyboardInterrupt(f"stopped; continue with resume={run.directory}")
     return found
+
+
+def _read(path: Path) -> Answer:
+    """The answer in a file of ours. Raises `JaxsciError` where it is damaged."""
+    try:
+        return Answer(**read_json(path, "the answer of a tuner"))
+    except TypeError as error:
+        raise CheckpointError(f"{path}: damaged ({error}); delete it and resume") from None
 
 
 def _judge(config: Config, run: Run, train: QapTarget, test: QapTarget, answers: dict[str, list[Answer]]) -> Judged:

@@ -1,6 +1,7 @@
 """What was asked, what it cost, what it taught: one JSON line a request, whole on disk before the next is made."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 from jaxsci.active.protocol import R
 from jaxsci.core.config import build, to_mapping
 from jaxsci.core.errors import ConfigError, DataError
-from jaxsci.core.files import write_atomic
+from jaxsci.core.files import disk_errors, write_atomic
+from jaxsci.core.reading import read_text
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Ledger(Generic[R]):
 
     def __init__(self, kind: type[R], path: Path | None = None):
         self._kind, self._path = kind, path
-        self._entries: list[Entry[R]] = _read(kind, path) if path is not None and path.exists() else []
+        self._entries: list[Entry[R]] = _read(kind, path) if path is not None else []
 
     @property
     def entries(self) -> tuple[Entry[R], ...]:
@@ -88,10 +90,15 @@ class Ledger(Generic[R]):
 
 
 def _read(kind: type[R], path: Path) -> list[Entry[R]]:
+    with disk_errors("read", path):
+        try:
+            os.lstat(path)
+        except FileNotFoundError:
+            return []
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in read_text(path, "a ledger").splitlines()]
         return [Entry(**{**line, "request": build(kind, line["request"])}) for line in lines]
-    except (ValueError, TypeError, KeyError, ConfigError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, ConfigError) as error:
         raise DataError(
             f"{path}: expected a ledger of {kind.__name__}s ({error}); remove it to start the campaign anew"
         ) from None

@@ -13,9 +13,20 @@ from jaxtyping import Array, Float, Key
 from jaxsci.bayesnas.architecture.categorical import Categorical
 from jaxsci.bayesnas.loaders.npz import packaged, read_npz
 from jaxsci.core.errors import DataError
+from jaxsci.core.reading import require_array
 
 DECISIONS, OPS = 6, 5
 PACKAGED = "nasbench201.npz"
+FORM = {
+    "arch_ops": ("iu", 2),
+    "ops": ("U", 1),
+    "edges": ("iu", 2),
+    "test_acc_200ep": ("iuf", 2),
+    "acc_12ep": ("iuf", 2),
+    "datasets": ("U", 1),
+    "acc_12ep_cols": ("U", 1),
+}
+"""Of the file: what kind of array in how many dimensions."""
 
 
 class Tables(NamedTuple):
@@ -37,20 +48,30 @@ def load_tables(path: str | None = None) -> Tables:
     if path is None:
         with packaged(PACKAGED) as file:
             return load_tables(str(file))
-    needed = ("arch_ops", "ops", "edges", "test_acc_200ep", "acc_12ep", "datasets", "acc_12ep_cols")
-    content = read_npz(Path(path), needed)
+    content = read_npz(Path(path), tuple(FORM))
+    for name, (kinds, dimensions) in FORM.items():
+        require_array(path, name, content[name], kinds, dimensions)
     choices = content["arch_ops"]
     if choices.shape != (OPS**DECISIONS, DECISIONS) or len({tuple(c) for c in choices.tolist()}) != len(choices):
         raise DataError(
             f"{path}: expected arch_ops to list all {OPS**DECISIONS} architectures once, got {choices.shape}"
         )
-    if choices.max() >= OPS:
-        raise DataError(f"{path}: expected operations 0 to {OPS - 1} in arch_ops, got {choices.max()}")
+    if choices.min() < 0 or choices.max() >= OPS:
+        raise DataError(f"{path}: expected operations 0 to {OPS - 1} in arch_ops, got others")
+    shapes = {
+        "ops": (OPS,),
+        "edges": (DECISIONS, 2),
+        "test_acc_200ep": (len(choices), len(content["datasets"])),
+        "acc_12ep": (len(choices), len(content["acc_12ep_cols"])),
+    }
+    for name, shape in shapes.items():
+        if content[name].shape != shape:
+            raise DataError(f"{path}: expected {name} of shape {shape}, got {content[name].shape}")
     columns = {f"{name} 200 epochs": content["test_acc_200ep"][:, i] for i, name in enumerate(content["datasets"])}
     columns |= {f"{name} 12 epochs": content["acc_12ep"][:, i] for i, name in enumerate(content["acc_12ep_cols"])}
     accuracy = {}
     for name, column in columns.items():
-        if len(column) != len(choices) or not np.isfinite(column).all():
+        if not np.isfinite(column).all():
             raise DataError(f"{path}: expected a finite accuracy per architecture in '{name}'")
         tensor = np.empty((OPS,) * DECISIONS)
         tensor[tuple(choices.T)] = column

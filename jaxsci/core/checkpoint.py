@@ -11,10 +11,13 @@ with probability 1 - 2^-32.
 """
 
 import json
+import logging
 import math
+import re
 import warnings
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ from jaxtyping import Array, PyTree, UInt32
 
 from jaxsci.core.config import require
 from jaxsci.core.errors import CheckpointError
+
+_REFUSED = re.compile(r"([A-Z][\w ,'-]+?) \[os_error_code=")  # how tensorstore quotes the operating system
 
 
 class _Damaged(Exception):
@@ -61,7 +66,8 @@ class Checkpoints:
 
         Returns once `tree` has been copied and may be donated; the write goes on in the background if
         asynchronous. A checkpoint already there for this step is replaced. Raises `CheckpointError` when a
-        leaf is not an array that all processes share.
+        leaf is not an array that all processes share, and when the disk refuses: the checkpoints before are whole
+        then, and the refused one is not there.
         """
         names, leaves = _named_leaves(tree)
         leaves = {name: _plain(jnp.asarray(leaf)) for name, leaf in zip(names, leaves, strict=True)}
@@ -78,18 +84,19 @@ class Checkpoints:
             "extra": dict(extra or {}),
         }
         manifest["checksum"] = _checksum(manifest)
-        manager = self._open()
-        if step in self.steps():
-            manager.delete(step)
-        manager.save(
-            step,
-            args=ocp.args.Composite(
-                # Orbax refuses arrays without elements; the manifest knows their shapes.
-                arrays=ocp.args.PyTreeSave({name: leaf for name, leaf in leaves.items() if leaf.size}),
-                manifest=ocp.args.JsonSave(manifest),
-            ),
-            force=True,
-        )
+        with _disk_errors(self.directory):
+            manager = self._open()
+            if step in self.steps():
+                manager.delete(step)
+            manager.save(
+                step,
+                args=ocp.args.Composite(
+                    # Orbax refuses arrays without elements; the manifest knows their shapes.
+                    arrays=ocp.args.PyTreeSave({name: leaf for name, leaf in leaves.items() if leaf.size}),
+                    manifest=ocp.args.JsonSave(manifest),
+                ),
+                force=True,
+            )
 
     def restore_latest(
         self, like: PyTree, *, shardings: PyTree | Sharding | None = None
@@ -145,13 +152,15 @@ class Checkpoints:
     def wait(self) -> None:
         """Block until the write in progress is complete. Raises what went wrong in it."""
         if self._manager is not None:
-            self._manager.wait_until_finished()
+            with _disk_errors(self.directory):
+                self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, and let go of orbax's threads."""
-        if self._manager is not None:
-            self._manager.close()
-            self._manager = None
+        """Wait, and let go of orbax's threads. Raises what went wrong in the last write."""
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            with _disk_errors(self.directory):
+                manager.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -161,6 +170,7 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
+            logging.getLogger("absl").addFilter(_told_only_here)
             self._manager = ocp.CheckpointManager(
                 self.directory,
                 options=ocp.CheckpointManagerOptions(
@@ -191,6 +201,27 @@ class Checkpoints:
             raise _Damaged(f"the contents of {wrong[0]} have changed since they were written")
         restored = [_like_key(arrays[name], leaf) for name, leaf in zip(names, leaves, strict=True)]
         return jax.tree.unflatten(jax.tree.structure(like), restored), manifest["extra"]
+
+
+def _told_only_here(record: logging.LogRecord) -> bool:
+    """Orbax logs with its traceback, from the thread it happens in, what it also raises."""
+    return not (record.exc_info and "orbax" in record.pathname)
+
+
+@contextmanager
+def _disk_errors(directory: Path) -> Iterator[None]:
+    """Turn what orbax and tensorstore raise where the disk refuses into one line."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        found = _REFUSED.search(str(error))
+        if found is None and not isinstance(error, OSError):
+            raise
+        why = found[1] if found else getattr(error, "strerror", None) or type(error).__name__
+        raise CheckpointError(
+            f"cannot write a checkpoint to {directory}: {why}; earlier ones are kept; free some space or choose "
+            "another directory, then resume"
+        ) from error
 
 
 def _attempt(read: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:

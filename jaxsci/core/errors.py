@@ -3,9 +3,19 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 2000  # characters of a message; more than anyone reads
+
 
 class JaxsciError(Exception):
     """Base of every error that `experiments.run` prints as a single line before it exits with code 2."""
+
+    def __str__(self) -> str:
+        """The message on one line, however much of a broken file found its way into it.
+
+        Line breaks and whatever else commands a terminal become spaces; the middle of an endless message is left out.
+        """
+        text = "".join(letter if letter.isprintable() else " " for letter in super().__str__())
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 500]} ... {text[-495:]}"
 
 
 class ConfigError(JaxsciError):

@@ -68,5 +68,5 @@ class Lock:
         try:
             owner = json.loads(self._path.read_text())
             return f"pid {owner['pid']}, started {owner['started']}"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return "owner unknown"

@@ -6,6 +6,7 @@
 It comes into being with the first write, so a run refused for bad input leaves nothing.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,9 +17,10 @@ import yaml
 from jaxtyping import ArrayLike
 
 from jaxsci.core.environment import environment
-from jaxsci.core.errors import CheckpointError, JaxsciError
+from jaxsci.core.errors import CheckpointError, DataError, JaxsciError
 from jaxsci.core.files import disk_errors, write_atomic
 from jaxsci.core.lock import Lock
+from jaxsci.core.reading import read_yaml
 from jaxsci.core.report import Report
 from jaxsci.core.summary import Summary, write_summary
 from jaxsci.core.tracking import build_trackers
@@ -171,12 +173,12 @@ class Run:
 def saved_config(directory: str | Path) -> dict[str, Any]:
     """The configuration of the run in `directory`. Raises `CheckpointError` when none can be read there."""
     path = Path(directory) / "config.yaml"
+    if not os.path.isfile(path):
+        raise CheckpointError(f"no run to resume in {directory}: expected a config.yaml there")
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise CheckpointError(f"no run to resume in {directory}: expected a config.yaml there") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        config = None
+        config = read_yaml(path, "the configuration of a run")
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: expected the configuration of a run, got something else")
     return config

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from jaxsci.core.errors import DataError, did_you_mean
 from jaxsci.core.files import write_atomic
+from jaxsci.core.reading import read_json
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,11 @@ def write_summary(summary: Summary, path: Path) -> None:
 
 def read_summary(path: Path) -> Summary:
     """The inverse of `write_summary`. Raises `DataError` for a file that is missing or is no summary."""
+    content = read_json(path, "a summary.json of a finished run")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         references = {name: Reference(**entry) for name, entry in content.pop("references").items()}
         return Summary(references=references, notes=tuple(content.pop("notes")), **content)
-    except FileNotFoundError:
-        raise DataError(f"no summary at {path}; the run has not finished") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise DataError(f"{path}: expected a summary.json written by jaxsci ({error})") from error
 
 

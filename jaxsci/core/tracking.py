@@ -219,7 +219,7 @@ def _before(rows: Iterable[Mapping[str, Any]], step: int, names: set[str]) -> li
 def _whole_lines(path: Path) -> list[str]:
     """The lines of the file, less a last one that a kill cut short; none where there is no file."""
     with disk_errors("read", path):
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = path.read_text(encoding="utf-8", errors="replace") if os.path.isfile(path) else ""
     return text.split("\n")[:-1]
 
 
@@ -227,8 +227,10 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows as written; a line that a crash of the machine garbled is dropped."""
     rows = []
     for line in _whole_lines(path):
-        with suppress(ValueError):
-            rows.append(json.loads(line))
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            _json_line(row)  # what was garbled into NaN could not be written again
+            rows.append(row)
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
 
 

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal
+from zipfile import is_zipfile
 
 import numpy as np
 from jaxtyping import Float
 
 from jaxsci.core.config import positive, require
 from jaxsci.core.errors import DataError, did_you_mean
+from jaxsci.core.reading import existing, read_npz, reason
 
 PACKAGED = "aps34idc_scan54_binned64.npz"
 SATURATED_VOXELS = 8  # at exactly the same largest value; a peak that counts has one
@@ -46,9 +48,7 @@ def load_intensity(config: MeasuredConfig) -> Float[np.ndarray, "frames rows col
         with resources.as_file(resources.files("jaxsci.diffraction") / "data" / PACKAGED) as file:
             values = _read(file, config.variable)
     else:
-        file = Path(config.path)
-        if not file.is_file():
-            raise DataError(f"data.path: no such file: {config.path}")
+        file = existing(config.path, "an intensity", "data.path")
         values = _read(file, config.variable)
     values = check_intensity(values, str(file))
     if config.quantity == "amplitude":
@@ -86,12 +86,13 @@ def check_intensity(values: np.ndarray, name: str) -> Float[np.ndarray, "frames 
 
 def _read(file: Path, variable: str | None) -> np.ndarray:
     try:
-        loaded = np.load(file, allow_pickle=False)
-        arrays = {"array": loaded} if isinstance(loaded, np.ndarray) else {k: loaded[k] for k in loaded.files}
-    except Exception as error:  # zipfile, zlib, ValueError and OSError all mean the same to the user
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{file}: not a readable npz or npy file ({first})") from None
-    if variable is not None and len(arrays) and "array" not in arrays:
+        alone = None if is_zipfile(file) else np.load(file, allow_pickle=False)
+    except Exception as error:  # numpy, zipfile, ValueError and OSError all mean the same to the user
+        raise DataError(f"{file}: not a readable npz or npy file ({reason(error)})") from None
+    if alone is not None:
+        return alone
+    arrays = read_npz(file)
+    if variable is not None:
         if variable not in arrays:
             raise DataError(f"{file}: no array '{variable}'{did_you_mean(variable, arrays)}")
         return arrays[variable]

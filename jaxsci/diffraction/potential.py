@@ -14,6 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsci.core.errors import ConfigError, DataError, did_you_mean
+from jaxsci.core.reading import read_text
+
+LARGEST = 1e30  # eV and the like; float32 ends at 3e38
+LEAST_POINTS = 5  # of a table: slopes are differences over four steps
 
 
 @runtime_checkable
@@ -116,11 +120,14 @@ def read_setfl(path: Path, element: str | None = None) -> Tabulated:
     Three lines of comment; the elements; Nrho drho Nr dr cutoff; for each element a line of data, F and rho; and then
     r phi for each pair, i >= j. Raises `DataError` for a file that is none.
     """
+    lines = read_text(path, "a potential in setfl format", "latin-1").splitlines()
     try:
-        lines = path.read_text(encoding="latin-1").splitlines()
         count, *names = lines[3].split()
         densities, density_step, distances, distance_step, cutoff = lines[4].split()[:5]
         sizes = int(densities), int(distances)
+        steps = float(density_step), float(distance_step), float(cutoff)
+        if min(sizes) < LEAST_POINTS or not all(0 < step < np.inf for step in steps):
+            raise ValueError(f"line 5: tables of {LEAST_POINTS} points or more, steps and cutoff above 0")
         if element is not None and element not in names[: int(count)]:
             raise ConfigError(f"element: no '{element}' in {path}{did_you_mean(element, names)}")
         which = 0 if element is None else names.index(element)
@@ -136,7 +143,9 @@ def read_setfl(path: Path, element: str | None = None) -> Tabulated:
                 scaled_pair = words.take(sizes[1])
     except (OSError, ValueError, IndexError) as error:
         raise DataError(f"{path}: expected a potential in setfl format ({error})") from None
-    return tabulated(embedding, density, scaled_pair, float(density_step), float(distance_step), float(cutoff))
+    if not all((np.abs(table) < LARGEST).all() for table in (embedding, density, scaled_pair)):
+        raise DataError(f"{path}: expected a potential in setfl format, a table holds NaN or numbers above {LARGEST:g}")
+    return tabulated(embedding, density, scaled_pair, *steps)
 
 
 def tabulated(

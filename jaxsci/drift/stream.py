@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float
 
 from jaxsci.core.config import require
 from jaxsci.core.errors import DataError, did_you_mean
+from jaxsci.core.files import disk_errors
+from jaxsci.core.reading import existing
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,7 @@ class Tail:
 
     def __init__(self, path: str | Path, config: StreamConfig, position: dict | None = None):
         self.path, self.config = Path(path), config
-        if not self.path.is_file():
-            raise DataError(f"path: no such file: {path}")
+        existing(path, "a stream", "path")
         start = {"offset": 0, "line": 0, "header": None, "columns": None, "last": None}
         self.position = start | (position or {})
         self.unfinished = 0
@@ -71,6 +72,10 @@ class Tail:
 
     def read(self, most: int = 1000) -> tuple[list[Point], list[Rejected]]:
         """At most `most` lines. Raises `DataError` where the file got shorter or its columns are not as configured."""
+        with disk_errors("read", self.path):
+            return self._read(most)
+
+    def _read(self, most: int) -> tuple[list[Point], list[Rejected]]:
         size = self.path.stat().st_size
         if size < self.position["offset"]:
             raise DataError(f"{self.path}: shorter than what was read of it ({size} bytes); was it replaced?")
@@ -104,7 +109,7 @@ class Tail:
         if self.path.suffix in (".jsonl", ".ndjson"):
             try:
                 record = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise _Unusable(f"not JSON ({error})") from None
             if not isinstance(record, dict):
                 raise _Unusable("expected a JSON object")
@@ -156,7 +161,7 @@ class _Unusable(Exception):
 def _is_number(cell: object) -> bool:
     try:
         return not isinstance(cell, bool) and math.isfinite(float(cell))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
@@ -166,7 +171,7 @@ def _number(cell: object, name: str) -> float:
         return math.nan
     try:
         number = float(cell)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _Unusable(f"{name}: expected a number, got {cell!r}") from None
     if math.isinf(number):
         raise _Unusable(f"{name} is infinite")

@@ -1,8 +1,9 @@
 """Folders in the format of the Turing Change Point Dataset: series, five people's annotations, published scores."""
 
 import csv
-import json
+import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxsci.core.errors import DataError
+from jaxsci.core.reading import read_json, read_text
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def load_collection(path: str | None) -> Collection:
         with resources.as_file(resources.files("jaxsci.drift") / "data" / "tcpd") as folder:
             return _load(folder)
     folder = Path(path)
-    if not (folder / "series").is_dir():
+    if not os.path.isdir(folder / "series"):
         raise DataError(f"data.path: expected a folder with series/*.json and annotations.json, got {path}")
     return _load(folder)
 
@@ -78,32 +80,36 @@ def _load(folder: Path) -> Collection:
     without = [one.name for one in series if not annotations.get(one.name)]
     if without:
         raise DataError(f"{folder / 'annotations.json'}: no annotations of series '{without[0]}'")
-    marks = {
-        one.name: {str(who): [int(i) for i in found] for who, found in annotations[one.name].items()} for one in series
-    }
+    try:
+        marks = {one.name: {str(who): _places(found) for who, found in annotations[one.name].items()} for one in series}
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{folder / 'annotations.json'}: expected series: annotator: a list of places ({error})"
+        ) from None
     return Collection(series, marks, _read_scores(folder / "published_scores.csv"), _read_locations(folder))
 
 
 def _read_series(file: Path) -> Series:
     content = _read_json(file)
     try:
-        name, length, index = str(content["name"]), int(content["n_obs"]), content["time"]["index"]
-        raw = [dimension["raw"] for dimension in content["series"]]
-    except (KeyError, TypeError, ValueError) as error:
+        name, length = str(content["name"]), int(content["n_obs"])
+        index = np.asarray(content["time"]["index"], dtype=float)
+        raw = [list(dimension["raw"]) for dimension in content["series"]]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{file}: expected name, n_obs, time.index and series[].raw, missing or wrong: {error}"
         ) from None
-    if not raw or any(len(column) != length for column in raw) or len(index) != length:
+    if not raw or any(len(column) != length for column in raw) or index.shape != (length,):
         sizes = ", ".join(str(len(column)) for column in raw)
         raise DataError(f"{file}: expected {length} values (n_obs) in every dimension and time index, got {sizes}")
-    steps = np.diff(np.asarray(index, dtype=float))
-    if (steps <= 0).any():
-        where = int(np.flatnonzero(steps <= 0)[0]) + 1
+    steps = np.diff(index)
+    if not (steps > 0).all():
+        where = int(np.flatnonzero(~(steps > 0))[0]) + 1
         kind = "repeats" if steps[where - 1] == 0 else "is before"
         raise DataError(f"{file}: time.index must increase; entry {where} {kind} the one before; sort the series")
     try:
         values = np.array([[math.nan if v is None else float(v) for v in column] for column in raw]).T
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{file}: expected numbers or null in series[].raw ({error})") from None
     notes = []
     infinite = np.argwhere(np.isinf(values))
@@ -118,10 +124,12 @@ def _read_series(file: Path) -> Series:
 
 
 def _read_scores(file: Path) -> dict[str, dict[str, float]]:
-    if not file.is_file():
+    if not os.path.lexists(file):
         return {}
-    with file.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(file, "a table of scores"), newline="")))
+    except csv.Error as error:
+        raise DataError(f"{file}: expected a table of scores ({error})") from None
     if not rows or "dataset" not in rows[0]:
         raise DataError(f"{file}: expected a header with 'dataset' and score columns")
     try:
@@ -133,19 +141,24 @@ def _read_scores(file: Path) -> dict[str, dict[str, float]]:
 def _read_locations(folder: Path) -> dict[str, list[int]]:
     """Reference segmentations; a series on which the reference failed has none."""
     file = folder / "bocpd_reference_locations.json"
-    if not file.is_file():
+    if not os.path.lexists(file):
         return {}
     entries = _read_json(file).get("series", {})
-    return {name: list(e["locations"]) for name, e in entries.items() if e.get("error") is None}
+    try:
+        return {name: _places(e["locations"]) for name, e in entries.items() if e.get("error") is None}
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{file}: expected series: locations: a list of places ({error})") from None
+
+
+def _places(found: Any) -> list[int]:
+    """Indices of a series. Raises `TypeError` or `ValueError` for anything else."""
+    if not isinstance(found, list):
+        raise TypeError(f"got {str(found)[:40]}")
+    return [int(place) for place in found]
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise DataError(f"{file}: not valid JSON ({error})") from None
+    content = read_json(file, "a JSON object")
     if not isinstance(content, dict):
         raise DataError(f"{file}: expected a JSON object")
     return content

@@ -9,8 +9,9 @@ import csv
 import gzip
 import math
 import re
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxsci.core.errors import DataError, did_you_mean
+from jaxsci.core.reading import existing
 
 PACKAGED = "cori_knl_sample.csv.gz"
 TARGET = "darshan_agg_perf_by_slowest_posix"
@@ -33,6 +35,7 @@ FEATURES = (
     "jobsdb_concurrent_jobs",
     "topology_job_avg_radius",
 )
+LARGEST, LONGEST_LINE = 2 * 10**9, 10**6  # characters; the year-long table has 10 million
 WIDE = 1000.0  # a feature whose maximum exceeds this is used as log10(x + 1)
 
 
@@ -150,7 +153,7 @@ def _read(file: Path) -> tuple[list[str], list[list[str]], list[str]]:
     notes: list[str] = []
     try:
         lines = list(_lines(file))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
         raise DataError(f"{file}: not a readable CSV or CSV.gz file ({error})") from None
     if len(lines) < 2:
         raise DataError(f"{file}: expected a header and rows, found {len(lines)} lines")
@@ -170,8 +173,18 @@ def _read(file: Path) -> tuple[list[str], list[list[str]], list[str]]:
 
 def _lines(file: Path) -> Iterator[list[str]]:
     opener = gzip.open if file.suffix == ".gz" else open
-    with opener(file, "rt", newline="", encoding="utf-8") as text:
-        yield from csv.reader(text)
+    with opener(existing(file, "a table of jobs"), "rt", newline="", encoding="utf-8") as text:
+        yield from csv.reader(_bounded(lambda: text.readline(LONGEST_LINE)))
+
+
+def _bounded(read_line: Callable[[], str]) -> Iterator[str]:
+    """Lines, as long as there are not more of them than a table of jobs can have: a gzip file hides its size."""
+    taken = 0
+    while line := read_line():
+        taken += len(line)
+        if taken > LARGEST:
+            raise ValueError(f"more than {LARGEST:,} characters, unpacked")
+        yield line
 
 
 def _number(cell: str) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxsci.core.errors import DataError, did_you_mean
+from jaxsci.core.reading import existing, read_npz, reason
 
 PACKAGED = "ncep_r1_z500_europe_2p5deg_daily_2000_2002.npz"
 COORDINATES = ("lat", "lon", "time")
@@ -58,9 +59,7 @@ def load_field(path: str | None = None, variable: str | None = None) -> Field:
     if path is None:
         with resources.as_file(resources.files("jaxsci.emulators") / "data" / PACKAGED) as packaged:
             return _checked(packaged, *_read_npz(packaged, variable))
-    file = Path(path)
-    if not file.is_file():
-        raise DataError(f"data.path: no such file: {path}")
+    file = existing(path, "a field", "data.path")
     reader = _read_npz if file.suffix == ".npz" else _read_netcdf
     return _checked(file, *reader(file, variable))
 
@@ -77,12 +76,7 @@ def split_by_time(days: int, *, validation_days: int = 366, test_days: int = 366
 
 
 def _read_npz(file: Path, variable: str | None) -> tuple[str, dict[str, np.ndarray]]:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except Exception as error:  # zipfile, zlib, ValueError and OSError all mean the same to the user
-        raise DataError(f"{file}: not a readable npz file ({_first_line(error)})") from None
-    return _select(file, arrays, variable)
+    return _select(file, read_npz(file), variable)
 
 
 def _read_netcdf(file: Path, variable: str | None) -> tuple[str, dict[str, np.ndarray]]:
@@ -95,7 +89,7 @@ def _read_netcdf(file: Path, variable: str | None) -> tuple[str, dict[str, np.nd
             arrays = {str(name): np.asarray(dataset[name].values) for name in dataset.variables}
             dims = {str(name): dataset[name].dims for name in dataset.variables}
     except Exception as error:
-        raise DataError(f"{file}: not a readable netCDF file ({_first_line(error)})") from None
+        raise DataError(f"{file}: not a readable netCDF file ({reason(error)})") from None
     name, selected = _select(file, arrays, variable)
     order = [ALIASES.get(str(d), str(d)) for d in dims[name]]
     if sorted(order) != sorted(COORDINATES):
@@ -152,7 +146,3 @@ def _checked(file: Path, name: str, arrays: dict[str, np.ndarray]) -> Field:
     if len(gaps):
         raise DataError(f"{file}: 'time' must advance by one day; it does not after {time[gaps[0]]}")
     return Field(name, values.astype(np.float64), lat.astype(np.float64), lon.astype(np.float64), time)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

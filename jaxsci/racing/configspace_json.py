@@ -4,12 +4,12 @@ Understood: uniform floats and integers, categoricals, ordinals, constants; cond
 forbidden clauses EQUALS, IN and AND. The layout is that of ConfigSpace 1.x, whose `format_version` is written.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxsci.core.errors import ConfigError, DataError
+from jaxsci.core.reading import read_json
 from jaxsci.racing.expressions import Expression, parse
 from jaxsci.racing.space import Categorical, Integer, Number, Ordinal, Parameter, Real, Space
 
@@ -19,10 +19,9 @@ _OPERATORS = {"EQ": "==", "NEQ": "!=", "LT": "<", "GT": ">"}
 
 def read(path: str | Path) -> Space:
     """The space of a JSON file. Raises `DataError` with what is not understood."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected ConfigSpace JSON ({error})") from None
+    content = read_json(path, "ConfigSpace JSON")
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected ConfigSpace JSON, an object, got {type(content).__name__}")
     return from_mapping(content, str(path))
 
 
@@ -31,16 +30,18 @@ def from_mapping(content: Mapping[str, Any], source: str = "space") -> Space:
     entries = content.get("hyperparameters")
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{source}: expected a list 'hyperparameters', got {type(entries).__name__}")
-    names = {str(entry.get("name")) for entry in entries}
-    conditions: dict[str, list[str]] = {}
-    for entry in content.get("conditions", []):
-        conditions.setdefault(str(entry.get("child")), []).append(_condition(entry, source))
     try:
+        names = {str(entry.get("name")) for entry in entries}
+        conditions: dict[str, list[str]] = {}
+        for entry in content.get("conditions", []):
+            conditions.setdefault(str(entry.get("child")), []).append(_condition(entry, source))
         parameters = tuple(_parameter(e, conditions.get(str(e.get("name")), []), names, source) for e in entries)
         forbidden = tuple(parse(_clause(entry, source), names) for entry in content.get("forbiddens", []))
         return Space(parameters, forbidden)
     except ConfigError as error:
         raise DataError(f"{source}: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"{source}: not as ConfigSpace writes it, something lacks or misstates {error}") from None
 
 
 def to_mapping(space: Space, name: str = "jaxsci") -> dict[str, Any]:

@@ -42,6 +42,8 @@ _SYNONYMS = {"&&": "&", "||": "|", "**": "^", "and": "&", "or": "|", "in": "%in%
 _POWER = {"|": 1, "&": 2, **dict.fromkeys(_COMPARISONS, 4), "+": 5, "-": 5, "*": 6, "/": 6, "%%": 7, "%/%": 7, "^": 9}
 _NOT, _SIGN = 3, 8
 _OBJECT = np.dtype(object)
+LEVELS = 100
+"""Of an expression: each is a call when it is read and when it is evaluated, and Python has a thousand."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,13 @@ def parse(source: str, known: frozenset[str] | set[str] | None = None) -> Expres
     """Read an expression. Raises `DataError` for what is not one, or uses names that are not `known`."""
     tokens = _tokens(source)
     parser = _Parser(source, tokens)
-    tree = parser.expression(0)
+    try:
+        tree = parser.expression(0)
+        deep = _levels(tree) > LEVELS
+    except RecursionError:
+        deep = True
+    if deep:
+        raise DataError(f"expression '{source[:40]}...': nested more than {LEVELS} deep; make it shorter")
     if parser.peek() is not None:
         raise DataError(f"expression '{source}': did not expect '{parser.peek()[1]}'")  # type: ignore[index]
     names = frozenset(parser.names)
@@ -73,6 +81,10 @@ def parse(source: str, known: frozenset[str] | set[str] | None = None) -> Expres
         for name in sorted(names - known):
             raise DataError(f"expression '{source}': unknown parameter '{name}'{did_you_mean(name, known)}")
     return Expression(source.strip(), tree, names)
+
+
+def _levels(node: Node) -> int:
+    return 1 + max((_levels(part) for part in node if isinstance(part, tuple)), default=0)
 
 
 class _Parser:

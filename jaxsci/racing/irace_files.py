@@ -19,6 +19,7 @@ import re
 from pathlib import Path
 
 from jaxsci.core.errors import ConfigError, DataError
+from jaxsci.core.reading import read_text
 from jaxsci.racing.expressions import Expression, parse
 from jaxsci.racing.space import Bound, Categorical, Integer, Number, Ordinal, Parameter, Real, Space
 
@@ -38,11 +39,7 @@ _ITEM = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^,]+?))\s*(?:,|$)""")
 
 def read(path: str | Path) -> Space:
     """The space of a parameter file. Raises `DataError` with the number of a line that cannot be read."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected an irace parameter file ({error})") from None
-    return from_text(text, str(path))
+    return from_text(read_text(path, "an irace parameter file"), str(path))
 
 
 def from_text(text: str, source: str = "parameters", forbidden: tuple[str, ...] = ()) -> Space:
@@ -62,8 +59,8 @@ def from_text(text: str, source: str = "parameters", forbidden: tuple[str, ...] 
             rules.append((where, line))
         elif section == "global":
             key, _, value = (part.strip() for part in line.partition("="))
-            if key != "digits" or not value.isdigit():
-                raise DataError(f"{where}: expected 'digits = <whole number>', got '{line}'")
+            if key != "digits" or not re.fullmatch("[0-9]{1,2}", value):
+                raise DataError(f"{where}: expected 'digits = <whole number below 100>', got '{line}'")
             digits = int(value)
         else:
             parameters.append(_parameter(line, names, where))

@@ -11,12 +11,13 @@ had never been killed. A last line that a kill tore apart is cut off.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxsci.core.errors import CheckpointError
 from jaxsci.core.files import disk_errors
+from jaxsci.core.reading import existing
 from jaxsci.racing.space import Configuration, Value
 from jaxsci.racing.targets.protocol import REJECTED, Job, Outcome
 
@@ -50,10 +51,9 @@ class RunLog:
         if path is None:
             return
         with disk_errors("write", path):
-            content = path.read_bytes() if path.exists() else b""
+            content = existing(path, "a run log").read_bytes() if os.path.lexists(path) else b""
             whole = content.rfind(b"\n") + 1
-            for entry in _entries(path, content[:whole]):
-                self._read(entry, header)
+            self._recover(path, content[:whole], header)
             self._file = path.open("r+b" if path.exists() else "w+b")
             self._file.truncate(whole)
             self._file.seek(whole)
@@ -93,6 +93,17 @@ class RunLog:
             kept = self._values[number] = configuration, frozenset(configuration.items())
         return kept[1], instance, seed
 
+    def _recover(self, path: Path, content: bytes, header: Mapping[str, Any]) -> None:
+        """Take over whole lines. Raises `CheckpointError` with the number of the first that is not an entry."""
+        for number, line in enumerate(content.splitlines(), 1):
+            try:
+                self._read(json.loads(line), header)
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+                raise CheckpointError(
+                    f"{path}, line {number}: expected a line of a run log, got {line[:60]!r}; "
+                    "remove the file to start anew"
+                ) from None
+
     def _read(self, entry: dict[str, Any], header: Mapping[str, Any]) -> None:
         if "header" in entry:
             for name, value in json.loads(json.dumps(header)).items():
@@ -105,9 +116,9 @@ class RunLog:
         elif "run" in entry:
             cost = REJECTED if entry["cost"] is None else float(entry["cost"])
             outcome = Outcome(cost, entry.get("seconds"), entry.get("message", ""))
-            self._note(LoggedRun(entry["configuration"], entry["instance"], entry["seed"], outcome))
+            self._note(LoggedRun(int(entry["configuration"]), str(entry["instance"]), int(entry["seed"]), outcome))
         else:
-            self.configurations[entry["configuration"]] = entry["values"]
+            self.configurations[int(entry["configuration"])] = dict(entry["values"])
 
     def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         if self._file is None or self.path is None:
@@ -121,23 +132,10 @@ class RunLog:
 def read_runs(path: Path) -> tuple[dict[int, Configuration], list[LoggedRun]]:
     """Configurations and runs of a log, whatever was tuned."""
     log = RunLog(None, {})
-    content = path.read_bytes()
-    for entry in _entries(path, content[: content.rfind(b"\n") + 1]):
-        log._read(entry, {})
+    with disk_errors("read", path):
+        content = existing(path, "a run log").read_bytes()
+    log._recover(path, content[: content.rfind(b"\n") + 1], {})
     return log.configurations, log.runs
-
-
-def _entries(path: Path, content: bytes) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(content.splitlines(), 1):
-        try:
-            entry = json.loads(line)
-            if not isinstance(entry, dict) or not entry.keys() & {"header", "configuration"}:
-                raise ValueError("not an entry")
-        except ValueError:
-            raise CheckpointError(
-                f"{path}, line {number}: expected a line of a run log, got {line[:60]!r}; remove the file to start anew"
-            ) from None
-        yield entry
 
 
 def _line(number: int, job: Job, outcome: Outcome) -> dict[str, Any]:

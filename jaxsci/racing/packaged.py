@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxsci.core.errors import DataError
+from jaxsci.core.reading import read_text
 from jaxsci.racing.targets import qap, tsp
 
 
@@ -30,10 +31,7 @@ def tsp_instances(part: Literal["train", "test"], folder: str | None = None) -> 
 
 def lines(path: str) -> tuple[str, ...]:
     """An instance list: one a line, empty lines and what follows # left out. Raises `DataError` without any."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a file with an instance a line ({error})") from None
+    text = read_text(path, "a file with an instance a line")
     found = tuple(bare for line in text.splitlines() if (bare := line.split("#")[0].strip()))
     if not found:
         raise DataError(f"{path}: expected a file with an instance a line, got none")

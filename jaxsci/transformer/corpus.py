@@ -1,5 +1,6 @@
 """Token files, memory-mapped: a text file as its bytes, or an array of ids that a tokenizer wrote."""
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -7,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxsci.core.errors import DataError
+from jaxsci.core.files import disk_errors, open_atomic
+from jaxsci.core.reading import existing, reason
 from jaxsci.transformer.tokenizer import Tokenizer
 
 SAMPLE = 1 << 16  # bytes looked at to tell text from anything else
@@ -29,11 +32,11 @@ def packaged_text() -> Path:
 def open_text(path: str | Path) -> np.ndarray:
     """The bytes of a text file of any encoding, mapped, not read. Raises `DataError`."""
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"data.path: no file {path}; give an existing text file")
-    if path.stat().st_size == 0:
-        raise DataError(f"data.path: {path} is empty; expected text")
-    tokens = np.memmap(path, np.uint8, mode="r")
+    existing(path, "a text file", "data.path")
+    with disk_errors("read", path):
+        if path.stat().st_size == 0:
+            raise DataError(f"data.path: {path} is empty; expected text")
+        tokens = np.memmap(path, np.uint8, mode="r")
     head = tokens[:SAMPLE].tobytes()
     odd = len(head.translate(None, TEXT))
     zeros = (head[::2].count(0), head[1::2].count(0))
@@ -45,14 +48,22 @@ def open_text(path: str | Path) -> np.ndarray:
 
 
 def encode_file(path: str | Path, tokenizer: Tokenizer, into: str | Path) -> np.ndarray:
-    """Ids of a text file, written once to the array file `into` and mapped from there. Raises `DataError`."""
+    """Ids of a text file, written once to the array file `into` and mapped from there.
+
+    Raises `DataError` for a text that is none and for a damaged `into`, `JaxsciError` when the disk refuses.
+    """
     into = Path(into)
-    if not into.exists():
+    if not os.path.lexists(into):
         text = open_text(path).tobytes().decode("utf-8", errors="replace")
-        part = into.with_suffix(".part.npy")
-        np.save(part, tokenizer.encode(text), allow_pickle=False)
-        part.rename(into)  # whole or not at all
-    return np.load(into, mmap_mode="r", allow_pickle=False)
+        with open_atomic(into) as file:
+            np.save(file, tokenizer.encode(text), allow_pickle=False)
+    try:
+        ids = np.load(existing(into, "ids"), mmap_mode="r", allow_pickle=False)
+        if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind != "u":
+            raise ValueError("it holds no list of ids")
+    except Exception as error:  # numpy, ValueError, EOFError and OSError all mean the same to the user
+        raise DataError(f"{into}: damaged ({reason(error)}); remove it to encode the text anew") from None
+    return ids
 
 
 def split(tokens: np.ndarray, sequence: int, train: float = 0.9) -> Split:

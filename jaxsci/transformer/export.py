@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
+from jaxsci.core.config import build
 from jaxsci.core.distributed import is_main
-from jaxsci.core.errors import CheckpointError
+from jaxsci.core.errors import CheckpointError, ConfigError
 from jaxsci.transformer import safetensors
 from jaxsci.transformer.config import ModelConfig
 from jaxsci.transformer.layout import Layout, layout
@@ -77,7 +79,10 @@ def exported_model(path: str | Path) -> ModelConfig:
     _, metadata = safetensors.read(Path(path))
     if METADATA not in metadata:
         raise CheckpointError(f"{path} was not exported by jaxsci: its metadata has no {METADATA}")
-    return ModelConfig(**json.loads(metadata[METADATA]))
+    try:
+        return build(ModelConfig, _model(Path(path), metadata))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: its metadata describe no model ({error}); it is damaged") from None
 
 
 def _plan(model: ModelConfig, pairs: list) -> Iterator[tuple[tuple, int | None, str, tuple[int, ...], np.dtype]]:
@@ -123,13 +128,23 @@ def _layers(tensors, path, stored: Layout, real: int, shape: tuple[int, ...], in
 def _compare(path: Path, model: ModelConfig, metadata: dict[str, str]) -> None:
     if METADATA not in metadata:
         return  # from elsewhere: names and shapes must do
-    there, here = json.loads(metadata[METADATA]), identity(model)
+    there, here = _model(path, metadata), identity(model)
     for name, expected in here.items():
         if there.get(name) != expected:
             raise CheckpointError(
                 f"{path} is of another model: expected model.{name}={expected}, got {there.get(name)}; "
                 "use the configuration it was trained with"
             )
+
+
+def _model(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    try:
+        described = json.loads(metadata[METADATA])
+    except (ValueError, TypeError, RecursionError):
+        described = None
+    if not isinstance(described, dict):
+        raise CheckpointError(f"{path}: its metadata describe no model; it is damaged")
+    return described
 
 
 def _compare_arrays(path: Path, model: ModelConfig, like: PyTree, tensors: dict[str, np.ndarray]) -> None:

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsci.core.errors import DataError
-from jaxsci.core.files import open_atomic
+from jaxsci.core.files import disk_errors, open_atomic
+from jaxsci.core.reading import existing
 
 DTYPES = {
     name: np.dtype(kind)
@@ -74,10 +75,9 @@ def write(
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The tensors, mapped and not read, and the metadata. Raises `DataError` for anything but a sound file."""
-    if not path.is_file():
-        raise DataError(f"no file {path}; expected a safetensors file")
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    existing(path, "a safetensors file")
+    with disk_errors("read", path), path.open("rb") as file:
+        size = path.stat().st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, LARGEST_HEADER):
             raise DataError(f"{path} is no safetensors file, or only the beginning of one")
@@ -85,7 +85,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             header = json.loads(file.read(length))
             metadata = header.pop("__metadata__", {})
             tensors = {name: _map(path, 8 + length, size, **entry) for name, entry in header.items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DataError(f"{path} is no safetensors file ({str(error)[:100]})") from None
     return tensors, metadata
 

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxsci.core.errors import ConfigError, DataError
+from jaxsci.core.files import write_atomic
+from jaxsci.core.reading import existing, reason
 
 
 class Tokenizer(Protocol):
@@ -55,13 +57,18 @@ class BytePairs:
 
     @classmethod
     def load(cls, file: Path) -> "BytePairs":
-        """Read what `save` wrote."""
-        if not file.is_file():
-            raise DataError(f"tokenizer: no file {file}; train one with BytePairs.train")
-        return cls(_package().Tokenizer.from_file(str(file)))
+        """Read what `save` wrote. Raises `DataError` for anything else."""
+        existing(file, "a tokenizer; train one with BytePairs.train")
+        try:
+            return cls(_package().Tokenizer.from_file(str(file)))
+        except ConfigError:
+            raise
+        except Exception as error:  # the package knows no other
+            raise DataError(f"tokenizer: {file} is damaged ({reason(error)}); remove it to train anew") from None
 
     def save(self, file: Path) -> None:
-        self._model.save(str(file))
+        """Write the file, whole or not at all. Raises `JaxsciError` when the disk refuses."""
+        write_atomic(file, self._model.to_str(pretty=True))
 
     def encode(self, text: str) -> np.ndarray:
         wide = np.uint16 if self.vocabulary <= 2**16 else np.uint32

@@ -8,7 +8,6 @@ is the word None, which is why no reader that takes it for a missing value may t
 """
 
 import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxsci.core.errors import DataError, did_you_mean
+from jaxsci.core.reading import existing, read_json
 from jaxsci.workflows.workflow import NORMAL, Workflow, checked
 
 DELAYS = ("wms_delay", "queue_delay", "runtime", "post_script_delay", "stage_in_delay", "stage_out_delay")
@@ -103,19 +103,14 @@ def find_graph(folder: Path) -> Path:
 
 def load_graph(path: Path) -> Graph:
     """Raises `DataError` for a file that is no mapping of jobs to lists of jobs, or has a child that is no job."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such graph; expected a JSON file of job: [children]") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected a JSON file of job: [children] ({error})") from None
+    content = read_json(path, "a JSON file of job: [children]")
     if not isinstance(content, dict) or not all(isinstance(children, list) for children in content.values()):
         raise DataError(f"{path}: expected a JSON object of job: [children], got something else")
     nodes = tuple(content)
     index = {name: i for i, name in enumerate(nodes)}
     for parent, children in content.items():
         for child in children:
-            if child not in index:
+            if not isinstance(child, str) or child not in index:
                 raise DataError(f"{path}: '{parent}' has the child '{child}', which is no job of the graph")
     edges = [(index[parent], index[child]) for parent, children in content.items() for child in children]
     return Graph(path.name.split(".")[0], nodes, np.array(edges, np.int64).reshape(-1, 2))
@@ -190,7 +185,7 @@ def assemble(graph: Graph, runs: list[RunRows], *, name: str) -> Workflow:
 
 def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with existing(path, "a run of Flow-Bench").open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
             rows = list(reader)
             header = list(reader.fieldnames or [])

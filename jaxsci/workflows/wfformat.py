@@ -8,6 +8,7 @@ Coleman et al., doi:10.1016/j.future.2021.09.043.
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from jaxtyping import Float
 
 from jaxsci.core.errors import DataError, did_you_mean
 from jaxsci.core.files import write_atomic
+from jaxsci.core.reading import read_json
 from jaxsci.workflows.workflow import Workflow, checked, depths
 
 SCHEMA = "1.5"
@@ -77,7 +79,7 @@ def load_wfformat(path: Path) -> Workflow:
         ],
         axis=-1,
     )
-    host = [(task.get("machines") or ["worker"])[0] for task in ran]
+    host = [(_list(task, "machines", where) or ["worker"])[0] for task in ran]
     hosts = tuple(dict.fromkeys(map(str, host)))
     return checked(
         Workflow(
@@ -156,12 +158,7 @@ def save_wfformat(workflow: Workflow, run: int, path: Path) -> None:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; give data.path=<WfFormat file, npz file or folder of CSVs>") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected a WfFormat JSON file ({error})") from None
+    content = read_json(path, "a WfFormat JSON file, an npz file or a folder of CSVs")
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a WfFormat JSON object, got {type(content).__name__}")
     return content
@@ -184,7 +181,7 @@ def _number(task: Mapping[str, Any], key: str, where: str) -> float:
     value = task.get(key)
     if value is None:
         return np.nan
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise DataError(f"{where}: task '{task.get('id')}' needs a {key} of 0 or more, got {value!r}")
     return float(value)
 
@@ -201,7 +198,7 @@ def _edges(tasks: Sequence[Mapping[str, Any]], index: Mapping[str, int], where: 
     for task in tasks:
         for key in ("parents", "children"):
             for other in _list(task, key, where):
-                if other not in index:
+                if not isinstance(other, str) or other not in index:
                     raise DataError(f"{where}: '{other}', of the {key} of '{task['id']}', is no task")
                 pair = (index[other], index[task["id"]])
                 edges.add(pair if key == "parents" else pair[::-1])

@@ -160,9 +160,12 @@ def checked(workflow: Workflow) -> Workflow:
         expect(len(getattr(workflow, field)) == nodes, f"{nodes} entries in {field}", len(getattr(workflow, field)))
     expect(len(set(workflow.nodes)) == nodes, "distinct job names", "a name twice")
     expect(workflow.host.shape == (runs, nodes), f"host of shape {(runs, nodes)}", workflow.host.shape)
-    expect(workflow.host.max() < len(workflow.hosts), f"host below {len(workflow.hosts)}", workflow.host.max())
+    known = workflow.host.min() >= 0 and workflow.host.max() < len(workflow.hosts)
+    expect(known, f"host from 0 to {len(workflow.hosts) - 1}", f"{workflow.host.min()} to {workflow.host.max()}")
     expect(len(workflow.run) == runs, f"{runs} run names", len(workflow.run))
+    expect(workflow.start_epoch.shape == (runs,), f"{runs} start epochs", workflow.start_epoch.shape)
     edges = workflow.edges
+    expect(edges.shape[1:] == (2,), "edges as pairs of jobs", edges.shape)
     in_range = edges.size == 0 or (edges.min() >= 0 and edges.max() < nodes)
     expect(in_range, f"edges between jobs 0 to {nodes - 1}", "others")
     if workflow.y is not None:

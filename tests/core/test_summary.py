@@ -113,7 +113,7 @@ def test_reading_something_else_is_refused(tmp_path, content):
 
 
 def test_reading_an_unfinished_run_says_so(tmp_path):
-    with pytest.raises(DataError, match="has not finished"):
+    with pytest.raises(DataError, match="no such file; expected a summary.json of a finished run"):
         read_summary(tmp_path / "summary.json")
 
 

@@ -91,7 +91,7 @@ def test_a_constant_stream_and_a_short_one_are_watched_and_said_so(call, tmp_pat
     [
         (["source=tail"], "path: expected the file to watch"),
         (["source=tail", "path=nowhere.csv"], "no such file"),
-        (["data.path=nowhere.csv.gz"], "not a readable CSV"),
+        (["data.path=nowhere.csv.gz"], "no such file"),
         (["dates=[yesterday]"], "dates: expected days"),
         (["guard.candidates=[luck]"], "guard.candidates: expected some of"),
         (["labels=[10]"], "labels: expected some of"),

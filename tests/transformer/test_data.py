@@ -95,7 +95,7 @@ def test_any_text_is_taken_as_its_bytes(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "content, says", [(b"", "is empty"), (bytes(range(256)) * 20, "looks binary"), (None, "no file")]
+    "content, says", [(b"", "is empty"), (bytes(range(256)) * 20, "looks binary"), (None, "no such file")]
 )
 def test_what_is_no_text_is_refused_in_one_line(tmp_path, content, says):
     file = tmp_path / "text"

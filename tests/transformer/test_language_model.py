@@ -138,7 +138,7 @@ def nothing_computed(monkeypatch):
         (("model.vocabulary=100",), "error: model.vocabulary: expected 256 or more for this tokenizer, got 100"),
         (("model.sequence=65536",), "error: data.path: the train part has"),
         (("health.spike_factor=0.5",), "error: health.spike_factor: expected above 1, or null, got 0.5"),
-        (("data.path=nowhere.txt",), "error: data.path: no file nowhere.txt"),
+        (("data.path=nowhere.txt",), "error: data.path: no such file: nowhere.txt"),
         (("optimizer.warmup_steps=9",), "error: "),
     ],
 )

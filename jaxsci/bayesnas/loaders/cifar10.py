@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,10 +14,13 @@ from jaxsci.bayesnas.loaders.images import LabelledImages, check_images, check_l
 from jaxsci.bayesnas.loaders.npz import read_npz
 from jaxsci.bayesnas.loaders.safe_pickle import read_pickle
 from jaxsci.core.errors import DataError
+from jaxsci.core.files import disk_errors
+from jaxsci.core.reading import existing, reason
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = tuple(f"data_batch_{n}" for n in range(1, 6)) + ("test_batch",)
 PER_BATCH = 10_000
+LARGEST_MEMBER = 256_000_000  # bytes; a batch has 31 million
 
 # SHA-1 of each batch as official binary records: label byte, then 3072 bytes colour by colour.
 SHA1: Mapping[str, str] = {
@@ -42,7 +46,7 @@ def load_cifar10(path: str, *, sha1: Mapping[str, str] = SHA1) -> LabelledImages
     All but npz files are compared with `sha1`, batch by batch. Raises `DataError` for whatever does not fit.
     """
     place = Path(path)
-    if not place.exists():
+    if not os.path.exists(place):  # unlike Path.exists, false where asking is not permitted
         raise DataError(f"data.path: no such file or folder: {path}")
     if place.suffix == ".npz":
         return _from_npz(place)
@@ -72,17 +76,29 @@ def records(images: UInt8[np.ndarray, "n 32 32 3"], labels: Int[np.ndarray, " n"
 def _members(place: Path) -> tuple[set[str], Callable[[str], bytes]]:
     """The names of the files at `place`, without folders, and how to read one."""
     if place.is_dir():
-        return {file.name for file in place.iterdir() if file.is_file()}, lambda name: (place / name).read_bytes()
+        with disk_errors("read", place):
+            return {file.name for file in place.iterdir() if file.is_file()}, lambda name: _content(place / name)
     try:
-        with tarfile.open(place) as archive:
+        with tarfile.open(existing(place, "CIFAR-10", "data.path")) as archive:
             content = {}
             for member in archive:
                 name = Path(member.name).name
-                if member.isfile() and Path(name).stem in BATCHES:
+                if member.size > LARGEST_MEMBER:
+                    raise ValueError(f"its member {name} claims {member.size / 1e6:,.0f} MB")
+                if (
+                    member.isfile() and Path(name).stem in BATCHES
+                ):  # read, never extracted: no path, no link is followed
                     content[name] = archive.extractfile(member).read()  # type: ignore[union-attr]
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{place}: expected an npz file, a folder or a tar archive ({error})") from None
+    except DataError:
+        raise
+    except Exception as error:  # tarfile, gzip, lzma, zlib, ValueError and OSError all mean the same to the user
+        raise DataError(f"{place}: expected an npz file, a folder or a tar archive ({reason(error)})") from None
     return set(content), content.__getitem__
+
+
+def _content(file: Path) -> bytes:
+    with disk_errors("read", file):
+        return existing(file, "a part of CIFAR-10").read_bytes()
 
 
 def _from_npz(file: Path) -> LabelledImages:
@@ -91,13 +107,13 @@ def _from_npz(file: Path) -> LabelledImages:
 
 
 def _checked(place: Path, train, train_labels, test, test_labels) -> LabelledImages:
+    labels = [check_labels(place, k, v, 10) for k, v in (("y_train", train_labels), ("y_test", test_labels))]
     images = [
-        check_images(place, key, values, len(labels))
-        for key, values, labels in (("x_train", train, train_labels), ("x_test", test, test_labels))
+        check_images(place, key, values, len(known))
+        for key, values, known in (("x_train", train, labels[0]), ("x_test", test, labels[1]))
     ]
     if images[0].shape[1:] != (32, 32, 3) or images[1].shape[1:] != (32, 32, 3):
         raise DataError(f"{place}: expected images of 32 x 32 x 3, got {images[0].shape[1:]} and {images[1].shape[1:]}")
-    labels = [check_labels(place, k, v, 10) for k, v in (("y_train", train_labels), ("y_test", test_labels))]
     return LabelledImages("cifar10", images[0], labels[0], images[1], labels[1], CLASSES, 255)
 
 
@@ -121,23 +137,28 @@ def _from_pickle(batch: str, suffix: str, read: Callable[[str], bytes], place: P
 def _from_png(batch: str, suffix: str, read: Callable[[str], bytes], place: Path) -> Batch:
     from io import BytesIO
 
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     name = place / (batch + suffix)
     try:
         with Image.open(BytesIO(read(batch + suffix))) as picture:
             pixels = np.asarray(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"{name}: not a readable PNG ({error})") from None
+    except Exception as error:  # a broken or exploding picture fails in many ways, SyntaxError among them
+        raise DataError(f"{name}: not a readable PNG ({reason(error)})") from None
     if pixels.shape[1] != 1024:
         raise DataError(f"{name}: expected rows of 1024 pixels, one per image, got {pixels.shape[1]}")
     listed = "test_lables.json" if batch == "test_batch" else "train_lables.json"  # the package's own spelling
     try:
-        labels = np.asarray(json.loads(read(listed)), np.int32)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        labels = np.asarray(json.loads(read(listed)))
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{place / listed}: expected a JSON list of labels ({type(error).__name__})") from None
     first = 0 if batch == "test_batch" else BATCHES.index(batch) * len(pixels)
-    return pixels.reshape(-1, 32, 32, 3), labels[first : first + len(pixels)]
+    if labels.ndim != 1 or labels.dtype.kind != "i" or len(labels) < first + len(pixels):
+        raise DataError(
+            f"{place / listed}: expected a label from 0 to 9 for each of {first + len(pixels)} images or more, "
+            f"got {labels.dtype} {labels.shape}"
+        )
+    return pixels.reshape(-1, 32, 32, 3), labels[first : first + len(pixels)].astype(np.int32)
 
 
 def _planes(rows: UInt8[np.ndarray, "n 3072"]) -> UInt8[np.ndarray, "n 32 32 3"]:

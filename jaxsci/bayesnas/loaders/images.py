@@ -36,8 +36,8 @@ def load_digits(path: str | None = None) -> LabelledImages:
         with packaged(DIGITS) as file:
             return load_digits(str(file))
     content = read_npz(Path(path), ("x", "y"))
-    images = check_images(path, "x", content["x"], len(content["y"]))
     labels = check_labels(path, "y", content["y"], 10)
+    images = check_images(path, "x", content["x"], len(labels))
     if images.max(initial=0) > 16:
         raise DataError(f"{path}: expected grey levels 0 to 16 in 'x', got {images.max()}")
     return LabelledImages("digits", images, labels, None, None, tuple("0123456789"), 16)

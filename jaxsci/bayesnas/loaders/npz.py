@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxsci.core import reading
 from jaxsci.core.errors import DataError
 
 
@@ -17,14 +18,7 @@ def packaged(name: str) -> AbstractContextManager[Path]:
 
 def read_npz(path: Path, needed: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Every array of the archive. Raises `DataError` where it cannot be read or lacks one of `needed`."""
-    if not path.is_file():
-        raise DataError(f"data.path: no such file: {path}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
-    except Exception as error:  # zipfile, zlib, ValueError and OSError all mean the same to the user
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: not a readable npz file ({reason})") from None
+    content = reading.read_npz(reading.existing(path, "an npz archive", "data.path"))
     missing = [name for name in needed if name not in content]
     if missing:
         raise DataError(f"{path}: missing {', '.join(missing)}; found {', '.join(sorted(content))}")

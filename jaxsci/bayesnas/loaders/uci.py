@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from jaxsci.bayesnas.loaders.npz import read_npz
 from jaxsci.core.errors import DataError, did_you_mean
+from jaxsci.core.reading import require_array
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ def _table(path: str, name: str, content: dict[str, np.ndarray]) -> Table:
     if missing:
         raise DataError(f"{path}: missing {', '.join(missing)} beside {name}_x")
     x, y, test = (content[f"{name}_{part}"] for part in ("x", "y", "test"))
-    if x.ndim != 2 or y.shape != x.shape[:1] or test.ndim != 2:
+    require_array(path, f"{name}_x", x, "iuf", 2)
+    require_array(path, f"{name}_y", y, "iuf", 1)
+    require_array(path, f"{name}_test", test, "iu", 2)
+    if y.shape != x.shape[:1]:
         raise DataError(
             f"{path}: expected {name}_x (rows, columns), {name}_y (rows,) and {name}_test (splits, rows), "
             f"got {x.shape}, {y.shape}, {test.shape}"
@@ -52,9 +56,10 @@ def _table(path: str, name: str, content: dict[str, np.ndarray]) -> Table:
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise DataError(f"{path}: {name} holds numbers that are not finite; fill or remove those rows")
     if test.size == 0 or test.min() < 0 or test.max() >= len(y):
-        raise DataError(
-            f"{path}: expected row numbers 0 to {len(y) - 1} in {name}_test, got {test.min()} to {test.max()}"
-        )
+        came = f"{test.min()} to {test.max()}" if test.size else "none"
+        raise DataError(f"{path}: expected row numbers 0 to {len(y) - 1} in {name}_test, got {came}")
+    if any(len(np.unique(rows)) == len(y) for rows in test):
+        raise DataError(f"{path}: expected rows left for training, {name}_test names all {len(y)} of them")
     return Table(name, x.astype(np.float64), y.astype(np.float64), test.astype(np.int64))
 
 

@@ -1,7 +1,6 @@
 """A trained model in one npz file: its parameters, and the configs that build it again."""
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from jaxsci.core.config import build, to_mapping
 from jaxsci.core.errors import DataError, JaxsciError
 from jaxsci.core.files import open_atomic
+from jaxsci.core.reading import existing, read_npz
 from jaxsci.emulators.stabilized_ode.model import StabilizedOde
 from jaxsci.emulators.stabilized_ode.variants import Domain, VariantConfig, build_model, guarded
 
@@ -28,21 +28,20 @@ def save_model(path: str | Path, model: StabilizedOde, config: VariantConfig, do
 
 def load_model(path: str | Path) -> tuple[StabilizedOde, Domain]:
     """The model with its guard, ready for long rollouts. Raises `DataError` for a file that holds no such model."""
+    path = existing(path, "a model; train one with experiment=stabilized_ode")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}
+        content = read_npz(path)
         described: dict[str, Any] = json.loads(str(content.pop("description")))
         config, domain = build(VariantConfig, described["variant"]), build(Domain, described["domain"])
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; train one with experiment=stabilized_ode") from None
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, JaxsciError):
+    except (ValueError, KeyError, TypeError, RecursionError, JaxsciError):
         raise DataError(f"{path}: expected a model written by experiment=stabilized_ode, got something else") from None
     model = build_model(config, domain, key=jax.random.key(0))
     parameters, rest = eqx.partition(model, eqx.is_array)
     expected, structure = jax.tree.flatten(parameters)
     found = [content.get(f"parameter_{i}") for i in range(len(expected))]
     if len(content) != len(expected) or any(
-        a is None or a.shape != b.shape or not np.isfinite(a).all() for a, b in zip(found, expected, strict=True)
+        a is None or a.shape != b.shape or a.dtype.kind != b.dtype.kind or not np.isfinite(a).all()
+        for a, b in zip(found, expected, strict=True)
     ):
         raise DataError(f"{path}: the parameters do not fit the model described in the file; it is damaged")
     model = eqx.combine(jax.tree.unflatten(structure, [jnp.asarray(a) for a in found]), rest)

@@ -1,6 +1,5 @@
 """Trajectories of a step map from many starts, and the same read from a file."""
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsci.core.errors import DataError
+from jaxsci.core.reading import read_npz
 from jaxsci.core.rollout import rollout
 from jaxsci.dynamics.resolution import require_periodic
 
@@ -51,13 +51,7 @@ def load_trajectories(path: str | Path) -> Trajectories:
     Raises `DataError`, one line, for a file that is missing or unreadable, lacks an entry, has another shape or
     precision (high modes hold nothing in float32), or holds fields that are not finite or not periodic.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected an npz with u, dt and length") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        raise DataError(f"{path}: expected an npz file with u, dt and length, got something else") from None
+    content = read_npz(path)
     for name in ("u", "dt", "length"):
         if name not in content:
             raise DataError(f"{path}: no entry '{name}'; it holds {', '.join(sorted(content)) or 'nothing'}")
@@ -68,7 +62,7 @@ def load_trajectories(path: str | Path) -> Trajectories:
         raise DataError(f"{path}: u: expected float64, got {u.dtype}; in less the high modes hold only rounding")
     for name in ("dt", "length"):
         value = content[name]
-        if value.shape != () or not np.issubdtype(value.dtype, np.number) or not float(value) > 0:
+        if value.shape != () or value.dtype.kind not in "iuf" or not 0 < float(value) < np.inf:
             raise DataError(f"{path}: {name}: expected one number above 0, got {value!r}")
     require_periodic(u, f"{path}: u")
     return Trajectories(u, float(content["dt"]), float(content["length"]))

@@ -7,6 +7,7 @@ without meaning. Whether a best known value follows n is told by the number of t
 """
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from jaxsci.core.errors import DataError
+from jaxsci.core.reading import read_text
+
+LARGEST = 2**62  # costs are 64-bit integers
 
 Matrix = Int[np.ndarray, "n n"]
 
@@ -91,10 +95,7 @@ def greedy_start(instance: QapInstance) -> Int[np.ndarray, " n"]:
 def load(path: str | Path) -> QapInstance:
     """Read one file. Raises `DataError` with the line and word that are wrong."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a QAPLIB file ({error})") from None
+    text = read_text(path, "a QAPLIB file")
     words = [(number, word) for number, line in enumerate(text.splitlines(), 1) for word in line.split()]
     values = []
     for line, word in words:
@@ -102,6 +103,8 @@ def load(path: str | Path) -> QapInstance:
             values.append(int(word))
         except ValueError:
             raise DataError(f"{path}, line {line}: expected a whole number, got '{word}'") from None
+        if abs(values[-1]) > LARGEST:
+            raise DataError(f"{path}, line {line}: expected whole numbers up to {LARGEST}, got {word}")
     if not values or values[0] < 1:
         raise DataError(f"{path}, line 1: expected the size n first, got {values[0] if values else 'an empty file'}")
     n = values[0]
@@ -114,6 +117,8 @@ def load(path: str | Path) -> QapInstance:
             f"{'ends after' if short else 'holds'} {len(values) - 1 - (not short)}"
         )
     body = np.array(values[header:], dtype=np.int64).reshape(2, n, n)
+    if float(np.abs(body[0]).sum()) * float(np.abs(body[1]).max()) > LARGEST:
+        raise DataError(f"{path}: expected costs up to {LARGEST}, flows times distances are larger; scale them down")
     known = values[1] if header == 2 and values[1] >= 0 else _listed(path)
     return QapInstance(path.stem, body[0], body[1], known)
 
@@ -158,9 +163,10 @@ def _listed(path: Path) -> int | None:
     index = path.parent / "index.csv"
     if not index.is_file():
         return None
-    with index.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row.get("name") == path.stem and (row.get("best_known") or "").lstrip("-").isdigit():
-                value = int(row["best_known"])
-                return value if value >= 0 else None
+    try:
+        for row in csv.DictReader(io.StringIO(read_text(index, "a list of best known values"), newline="")):
+            if row.get("name") == path.stem and (row.get("best_known") or "").isdecimal():
+                return int(row["best_known"])
+    except (csv.Error, ValueError) as error:
+        raise DataError(f"{index}: expected a list of best known values ({error})") from None
     return None

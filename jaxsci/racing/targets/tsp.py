@@ -9,9 +9,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxsci.core.errors import DataError
+from jaxsci.core.reading import read_text
 
 MATRICES = ("FULL_MATRIX", "UPPER_ROW", "LOWER_ROW", "UPPER_DIAG_ROW", "LOWER_DIAG_ROW")
 PLANAR = ("EUC_2D", "CEIL_2D", "ATT", "GEO")
+MOST = 20_000  # cities; their distances are 3 GB
+LARGEST = 1e12  # a tour of a million such distances is still a 64-bit integer
 _RADIUS = 6378.388  # km; TSPLIB's earth
 _PI = 3.141592  # as TSPLIB has it
 
@@ -60,15 +63,15 @@ def nearest_neighbour(distance: Int[np.ndarray, "n n"], start: int = 0) -> Int[n
 def load(path: str | Path) -> TspInstance:
     """Read one symmetric instance. Raises `DataError` with the line that is wrong."""
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8", errors="strict").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a TSPLIB file ({error})") from None
+    lines = read_text(path, "a TSPLIB file").splitlines()
     keys, sections = _sections(path, lines)
     try:
         n = int(keys["DIMENSION"])
+        if not 1 <= n <= MOST:
+            raise ValueError(n)
     except (KeyError, ValueError):
-        raise DataError(f"{path}: expected 'DIMENSION: <whole number>', got {keys.get('DIMENSION', 'none')}") from None
+        came = keys.get("DIMENSION", "none")
+        raise DataError(f"{path}: expected 'DIMENSION: <whole number from 1 to {MOST}>', got {came}") from None
     kind = keys.get("EDGE_WEIGHT_TYPE", "")
     if kind == "EXPLICIT":
         distance = _matrix(path, keys.get("EDGE_WEIGHT_FORMAT", ""), sections.get("EDGE_WEIGHT_SECTION", []), n)
@@ -144,6 +147,8 @@ def _numbers(path: Path, tokens: Iterable[tuple[int, str]], count: int, section:
             values.append(float(word))
         except ValueError:
             raise DataError(f"{path}, line {line}: expected a number, got '{word}'") from None
+        if not abs(values[-1]) <= LARGEST:
+            raise DataError(f"{path}, line {line}: expected a number up to {LARGEST:g}, got '{word}'")
     if len(values) != count:
         raise DataError(f"{path}, line {line}: expected {count} numbers in {section}, got {len(values)}")
     return np.array(values)
@@ -155,9 +160,9 @@ def _matrix(path: Path, form: str, tokens: list[tuple[int, str]], n: int) -> Int
     if form == "FULL_MATRIX":
         return _numbers(path, tokens, n * n, form).reshape(n, n).astype(np.int64)
     offset = 0 if "DIAG" in form else 1
-    places = np.triu_indices(n, offset) if form.startswith("UPPER") else np.tril_indices(n, -offset)
+    values = _numbers(path, tokens, n * (n + 1) // 2 - offset * n, form)
     found = np.zeros((n, n), np.int64)
-    found[places] = _numbers(path, tokens, len(places[0]), form).astype(np.int64)
+    found[np.triu_indices(n, offset) if form.startswith("UPPER") else np.tril_indices(n, -offset)] = values
     return found + found.T - np.diag(np.diag(found))
 
 
@@ -166,5 +171,5 @@ def _optima(folder: Path) -> dict[str, int]:
     file = folder / "solutions.txt"
     if not file.is_file():
         return {}
-    matches = (re.match(r"\s*(\S+)\s*:\s*(\d+)", line) for line in file.read_text(encoding="utf-8").splitlines())
+    matches = (re.match(r"\s*(\S+)\s*:\s*(\d+)", line) for line in read_text(file, "a list of optima").splitlines())
     return {match[1]: int(match[2]) for match in matches if match}
