@@ -61,7 +61,9 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
         steps.update(stage="timed")
     summary = _summary(config, scores, timing._asdict(), emulators, seconds)
     if plain is not None:
-        summary = replace(summary, metrics=summary.metrics | _without_spread(plain), notes=(*summary.notes, SPREAD))
+        summary = replace(
+            summary, metrics={**summary.metrics, **_without_spread(plain)}, notes=(*summary.notes, SPREAD)
+        )
     return summary, pages.report(config, run, reduced, emulators, analyses, scores, summary)
 
 

@@ -108,7 +108,8 @@ def money_figure(config: "Config", courses: "Mapping[str, Sequence[Course]]", ta
     left.set(xlabel="money spent", ylabel="analysis RMSE (m)", xlim=(grid[0], grid[-1]))
     left.legend(fontsize=9)
     for place, (name, own) in enumerate(courses.items()):
-        need = [course.spent[-1] if course.to_reach(target) is None else course.to_reach(target) for course in own]
+        reached = [course.to_reach(target) for course in own]
+        need = [c.spent[-1] if cost is None else cost for c, cost in zip(own, reached, strict=True)]
         right.plot(np.full(len(need), place), need, "o", color=LOOKS[name][1], markersize=5, alpha=0.6)
         right.plot([place - 0.3, place + 0.3], [np.mean(need)] * 2, color=LOOKS[name][1], linewidth=2.5)
     right.set_xticks(range(len(courses)), [name.replace("_", "\n") for name in courses])

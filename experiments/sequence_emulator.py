@@ -112,8 +112,8 @@ def _train(
     config: Config, reduced: ReducedField, linear: LinearEmulator, run: Run, seconds: dict[str, float]
 ) -> tuple[TransformerEmulator, pages.Curves, float | None]:
     """The emulator trained over the mesh, its curves, and how far one device alone comes out from it."""
-    spans = tuple(reduced.coefficients[s] for s in (reduced.split.train, reduced.split.validation))
-    model, base = config.network.model(config.modes), base_of(config.network, spans[0], linear)
+    fit, validation = (reduced.coefficients[s] for s in (reduced.split.train, reduced.split.validation))
+    model, base = config.network.model(config.modes), base_of(config.network, fit, linear)
     mesh, plan, curves = make_mesh(config.mesh), config.parallel, []
     with (
         MeshCheckpoints(run.checkpoint_directory, model, plan, mesh) as checkpoints,
@@ -129,7 +129,8 @@ def _train(
             shown = at
 
         sharded = train(
-            *spans,
+            fit,
+            validation,
             base,
             config.network,
             plan,
@@ -143,10 +144,10 @@ def _train(
     seconds |= {"network_compile": stats["compile_seconds"], "network_train": stats["train_seconds"]}
     if not config.unsharded or mesh.size == 1:
         return sharded.emulator, curves, None
-    one = make_mesh(MeshConfig(data=1), mesh.devices.ravel()[:1])
-    alone = train(*spans, base, config.network, plan, one, seed=config.seed)
+    one = make_mesh(MeshConfig(data=1), list(mesh.devices.ravel()[:1]))
+    alone = train(fit, validation, base, config.network, plan, one, seed=config.seed)
     seconds["network_train_unsharded"] = alone.outcome.stats["train_seconds"]
-    return sharded.emulator, curves, largest_difference(sharded.last, alone.last, spans[1])
+    return sharded.emulator, curves, largest_difference(sharded.last, alone.last, validation)
 
 
 def _skill(config: Config, analysed: dict[str, Analysed]) -> dict[str, float]:

@@ -252,7 +252,9 @@ def train(
         TransformerEmulator(
             base,
             jax.tree.map(lambda a: jnp.asarray(a, dtype), params),
-            *(jnp.asarray(a, dtype) for a in (scale, unit, 1.0)),
+            jnp.asarray(scale, dtype),
+            jnp.asarray(unit, dtype),
+            jnp.asarray(1.0, dtype),
             model,
             base.leads,
         )

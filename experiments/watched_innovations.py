@@ -153,7 +153,7 @@ def _world(system: System, scenario: Degradation) -> World:
 
 def _changed(system: System, parameters: Mapping[str, float]) -> StepMap:
     try:
-        return replace(system, **parameters).truth()
+        return replace(system, **parameters).truth()  # type: ignore[type-var]
     except TypeError:
         raise ConfigError(f"scenarios: {system.kind} has no parameters {', '.join(parameters)} to change") from None
 
@@ -206,17 +206,18 @@ def watch_worlds(config: InnovationsConfig, calibration: Cycled, calm: Cycled, d
     series = [(_watched(cycled) - centre) / spread for cycled in (calibration, calm, degraded)]
     level = Level(intercept_precision=0.5, alpha=20.0, beta=20.0)  # variances are near one unless something changes
     detector = Bocpd(Independent(level, 2), ConstantHazard(config.mean_run), capacity=config.capacity)
-    kept = {"window": config.window, "hold": config.hold}
-    threshold = calibrate(detector, series[0], **kept, false_per_1000=config.false_per_1000)
-    watch = Watch(detector, **kept, threshold=threshold, separation=SEPARATION)
+    window, hold = config.window, config.hold
+    threshold = calibrate(detector, series[0], window=window, hold=hold, false_per_1000=config.false_per_1000)
+    watch = Watch(detector, window=window, hold=hold, threshold=threshold, separation=SEPARATION)
     look = jax.jit(jax.vmap(lambda x: watch_series(watch, x)[0]))
     on_calm, on_degraded = look(series[1]), jax.vmap(look)(series[2])
-    verdicts = (Alarms(np.asarray(v.alarm), np.asarray(v.statistic), threshold) for v in (on_calm, on_degraded))
-    rules = {"detector": tuple(verdicts)}
+    quiet, loud = (Alarms(np.asarray(v.alarm), np.asarray(v.statistic), threshold) for v in (on_calm, on_degraded))
+    rules: dict[str, tuple[Alarms, Alarms]] = {"detector": (quiet, loud)}
     for name, statistic in _fixed_rules(config, centre, spread).items():
-        quiet, *others = (np.asarray(statistic(cycled)) for cycled in (calibration, calm, degraded))
-        limit = _limit(quiet[:, config.window :], config.false_per_1000)
-        rules[name] = tuple(Alarms(_begins(values > limit), values, limit) for values in others)
+        known, *others = (np.asarray(statistic(cycled)) for cycled in (calibration, calm, degraded))
+        limit = _limit(known[:, window:], config.false_per_1000)
+        quiet, loud = (Alarms(_begins(values > limit), values, limit) for values in others)
+        rules[name] = quiet, loud
     first = first_alarms(rules["detector"][1].alarm, config)
     start = np.asarray(on_degraded.start)
     began = np.take_along_axis(start, np.maximum(first, 0)[..., None], axis=2)[..., 0]

@@ -16,8 +16,11 @@ class DirectEmulator(Protocol):
     `lags` and `leads` count days. As a callable it is a step map on delay states: one day forward.
     """
 
-    lags: int
-    leads: int
+    @property
+    def lags(self) -> int: ...
+
+    @property
+    def leads(self) -> int: ...
 
     def forecast(self, state: Float[Array, "lags modes"]) -> Float[Array, "leads modes"]: ...
 

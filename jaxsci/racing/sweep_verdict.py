@@ -110,7 +110,7 @@ def report(
         "Every configuration that was run: its value against its mean over the blocks it has seen; the darker, the "
         "more blocks.",
     )
-    rows = [
+    rows: list[tuple[int | str, ...]] = [
         (rank, *(shown(tuning.ledger.configurations[n].get(name)) for name in tuning.space.names))
         for rank, n in enumerate(tuning.elites[:5], 1)
     ]

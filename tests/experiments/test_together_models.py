@@ -1,6 +1,7 @@
 """Systems together: a transformer, a learned equation, an ensemble as the model in 4D-Var; racing tunes covariances."""
 
 import json
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jaxsci.core.summary import read_summary
 from jaxsci.emulators import LinearEmulator
 
 
-def metrics_of(directory) -> dict[str, float]:
+def metrics_of(directory) -> Mapping[str, float]:
     return read_summary(directory / "summary.json").metrics
 
 

@@ -213,7 +213,7 @@ def test_an_interrupt_takes_the_training_down_with_it(call, tmp_path):
 
 def test_a_training_that_fails_says_why(tmp_path):
     with process.Training(("experiment=language_model", "modell.width=3"), tmp_path / "run") as training:
-        tail = training.metrics(0.01, SimpleNamespace(requested=lambda: False))
+        tail = training.metrics(0.01, SimpleNamespace(requested=lambda: False))  # type: ignore[arg-type]
         assert tail is None
         with pytest.raises(process.JaxsciError, match=r"^training.arguments: the training failed: error: .*modell"):
             training.check()

@@ -24,7 +24,7 @@ def test_a_broken_file_is_read_or_refused_in_one_line(name, tmp_path, cases, end
     ways = [damage.of_bytes(sound), *(of(sound) for of in form.damages)]
 
     @settings(
-        max_examples=form.cases, derandomize=True, database=None, deadline=None, suppress_health_check=HealthCheck
+        max_examples=form.cases, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
     )
     @given(st.sampled_from(ways).flatmap(lambda way: way))
     def broken(one: damage.Damage) -> None:

@@ -1,13 +1,19 @@
 """Runs on data with numbers that are none: refused in one line, or every metric is a number nonetheless."""
 
+import io
+import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import array_files
 import damage
 import numpy as np
+import pytest
 import text_files
 import victims
+
+from jaxsci.core.summary import read_summary
 
 pytestmark = pytest.mark.timeout(1800)
 KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
