@@ -8,7 +8,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
+
+UNCHECKED = (
+    HealthCheck.too_slow,
+    HealthCheck.data_too_large,
+    HealthCheck.filter_too_much,
+    HealthCheck.large_base_example,
+    HealthCheck.function_scoped_fixture,
+)
+"""Health checks of hypothesis that do not hold for whole files."""
 
 ODD_WORDS = (
     "",

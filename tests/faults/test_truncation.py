@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import victims
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxsci.core.checkpoint import Checkpoints
@@ -80,7 +80,7 @@ def test_bytes_of_a_checkpoint_broken(saved, tmp_path, cases):
     files = [file for file in files_of(copy, 2) if file.stat().st_size]
     sound = {file: file.read_bytes() for file in files}
 
-    @settings(max_examples=200, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=200, derandomize=True, database=None, deadline=None, suppress_health_check=damage.UNCHECKED)
     @given(st.sampled_from(files).flatmap(lambda file: st.tuples(st.just(file), damage.of_bytes(sound[file]))))
     def broken(drawn: tuple[Path, damage.Damage]) -> None:
         file, one = drawn
