@@ -31,6 +31,7 @@ os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+import restored  # noqa: E402, F401  (before any test changes what it restores)
 
 # Shapes and dtypes in annotations are checked at every call, in tests only.
 ROOMS = (

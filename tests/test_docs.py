@@ -9,17 +9,16 @@ On every page, and in the README, each command in a `bash` block is composed and
 """
 
 import io
-import os
 import re
 import runpy
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import pytest
+from restored import settings_restored
 
 from experiments import command_line, run
 
@@ -58,21 +57,6 @@ def joined(text: str) -> Iterator[str]:
         yield line.split("  #")[0].strip()
 
 
-@contextmanager
-def settings_restored():
-    """A page may choose its precision; the next one starts from the settings of the suite."""
-    environment, directory = dict(os.environ), os.getcwd()
-    flags = {flag: getattr(jax.config, flag) for flag in ("jax_enable_x64", "jax_debug_nans")}
-    try:
-        yield
-    finally:
-        os.chdir(directory)
-        os.environ.clear()
-        os.environ.update(environment)
-        for flag, value in flags.items():
-            jax.config.update(flag, value)
-
-
 def typed(command: str) -> list[str]:
     """What the command prints, standard output first."""
     assert command.startswith(PROGRAM), f"a session runs experiments only, not {command!r}"
@@ -97,6 +81,12 @@ def converse(block: Block) -> None:
         assert re.fullmatch(pattern, "\n".join([*printed, ""])), "\n".join([f"line {block.line}: {command}", *printed])
 
 
+def execute(block: Block, script: Path, names: dict) -> dict:
+    """Runs a block of the repository's own pages, whose lines a traceback then shows."""
+    script.write_text("\n" * (block.line - 1) + block.text, encoding="utf-8")
+    return runpy.run_path(str(script), names)
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -114,10 +104,7 @@ def test_session(page, tmp_path, monkeypatch):
             if block.language == "console":
                 converse(block)
                 continue
-            script.write_text(
-                "\n" * (block.line - 1) + block.text, encoding="utf-8"
-            )  # tracebacks show the page's lines
-            names = {k: v for k, v in runpy.run_path(str(script), names).items() if not k.startswith("__")}
+            names = {k: v for k, v in execute(block, script, names).items() if not k.startswith("__")}
 
 
 COMMANDS = sorted(

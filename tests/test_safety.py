@@ -56,6 +56,7 @@ PRODUCT = [path for path in SOURCES if "tests" not in path.relative_to(ROOT).par
 EXECUTES = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "runpy.run_path", "torch.load"}
 EXECUTES |= {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "hydra.utils.instantiate", "hydra.utils.call"}
 EXECUTES |= {"instantiate", "pickle.load", "pickle.loads", "np.lib.format.read_array", "numpy.load"}
+EXECUTES_THE_DOCS = {"tests/test_docs.py"}  # pages of this repository, never what was read from elsewhere
 EXTRACTS = {"extract", "extractall", "unpack_archive"}  # members are read, never written under a name of their own
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 NETWORK = {"urllib", "requests", "http", "httpx", "aiohttp", "ftplib", "smtplib", "socket", "socketserver", "xmlrpc"}
@@ -104,7 +105,7 @@ def unsafe(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=named)
 def test_nothing_read_is_ever_executed(path):
-    assert unsafe(path) == []
+    assert unsafe(path) == (["runpy.run_path"] if named(path) in EXECUTES_THE_DOCS else [])
 
 
 def test_that_search_can_fail(tmp_path):

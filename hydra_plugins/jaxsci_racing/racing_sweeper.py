@@ -1,9 +1,11 @@
 """Where Hydra looks for sweepers: `hydra/sweeper=jaxsci_racing`. The work is done in `jaxsci.racing.sweeper`."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
+from jaxsci.core.summary import table
 from jaxsci.racing.sweeper import RacingSweeper
 
 
@@ -30,7 +32,14 @@ class RacingSweeperConf:
 
 
 class JaxsciRacingSweeper(RacingSweeper):
-    """Hydra makes plugins of classes in this package only."""
+    """Hydra makes plugins of classes in this package only. This one also says what was found."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        best = super().sweep(arguments)
+        if self.summary is not None:
+            print(table(self.summary))
+            print(f"report: {self.folder / 'report.html'}")
+        return best
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="jaxsci_racing", node=RacingSweeperConf, provider="jaxsci")

@@ -5,18 +5,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 State = Any  # a pytree of floating-point arrays
+Step = float | Float[Array, ""]
 
 
-def runge_kutta_4(vector_field: Callable[[State], State], dt: float) -> Callable[[State], State]:
+def runge_kutta_4(vector_field: Callable[[State], State], dt: Step) -> Callable[[State], State]:
     """The classical fourth-order step `u -> u(t + dt)` of the autonomous system `du/dt = vector_field(u)`.
 
     Local error O(dt^5), global error O(dt^4) (Kutta 1901).
     """
 
-    def shifted(u: State, slope: State, h: float) -> State:
+    def shifted(u: State, slope: State, h: Step) -> State:
         return jax.tree.map(lambda a, k: a + h * k, u, slope)
 
     def step(u: State) -> State:
@@ -29,7 +30,7 @@ def runge_kutta_4(vector_field: Callable[[State], State], dt: float) -> Callable
     return step
 
 
-def ssp_runge_kutta_3(vector_field: Callable[[Array], Array], dt: float) -> Callable[[Array], Array]:
+def ssp_runge_kutta_3(vector_field: Callable[[Array], Array], dt: Step) -> Callable[[Array], Array]:
     """The strong-stability-preserving third-order step on one array.
 
     Shu and Osher 1988, J. Comput. Phys. 77, 439-471, equation 2.18. A loop over the three stages rather than three

@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from jaxsci.core.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:  # Hydra imports its sweepers at every start, and numbers are slow to import
+    from jaxsci.core.summary import Summary
     from jaxsci.racing.space import Configuration, Parameter, Space
     from jaxsci.racing.targets.protocol import Job, Outcome
     from jaxsci.racing.tuning import Tuning
@@ -54,6 +55,7 @@ class RacingSweeper(Sweeper):
         self.budget, self.instances, self.seed_key, self.seed = budget, tuple(instances) or ("",), seed_key, seed
         self.first_test, self.confidence, self.test, self.method = first_test, confidence, test, method
         self.direction, self.test_seeds, self.params = direction, test_seeds, params
+        self.summary: "Summary | None" = None  # of what was found against the default, with `test_seeds`
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's own wiring."""
@@ -116,7 +118,6 @@ class RacingSweeper(Sweeper):
     def _judge(self, tuning: "Tuning", about: dict[str, Any], config: DictConfig) -> None:
         """Compare with the default on unseen seeds; the sweep directory becomes a run directory with a report."""
         from jaxsci.core.rundir import Run
-        from jaxsci.core.summary import table
         from jaxsci.racing import sweep_verdict
         from jaxsci.racing.log import RunLog
 
@@ -130,9 +131,7 @@ class RacingSweeper(Sweeper):
         with Run(self.folder, about, self.fixed, trackers=()) as run:
             summary = sweep_verdict.summarise(tuning, verdict, self.objective, sign, defaults)
             page = sweep_verdict.report(run, tuning, verdict, self.objective, sign, defaults)
-            summary = run.finish(summary, page)
-        print(table(summary))
-        print(f"report: {self.folder / 'report.html'}")
+            self.summary = run.finish(summary, page)
 
     def __call__(self, jobs: "Sequence[Job]") -> "list[Outcome]":
         """The target of the race: each job one run of the experiment."""

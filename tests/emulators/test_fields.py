@@ -75,8 +75,8 @@ def test_the_packaged_field():
 
 
 def test_missing_file_and_directory(tmp_path):
-    for path in (tmp_path / "nowhere.npz", tmp_path):
-        with pytest.raises(DataError, match=f"data.path: no such file: {re.escape(str(path))}"):
+    for path, said in ((tmp_path / "nowhere.npz", "no such file"), (tmp_path, "no file, but something else")):
+        with pytest.raises(DataError, match=f"data.path: {said}: {re.escape(str(path))}"):
             load_field(str(path))
 
 

@@ -10,9 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import pytest
+from restored import settings_restored
 
 from experiments import run
 from jaxsci.emulators import fields
@@ -366,20 +366,6 @@ class Outcome(NamedTuple):
     code: int
     out: list[str]
     err: list[str]
-
-
-@contextmanager
-def settings_restored():
-    """A run sets JAX and the environment as its config says; the next test must not notice."""
-    environment = dict(os.environ)
-    flags = {name: getattr(jax.config, name) for name in ("jax_enable_x64", "jax_debug_nans")}
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(environment)
-        for name, value in flags.items():
-            jax.config.update(name, value)
 
 
 def call_main(*arguments: str) -> Outcome:

@@ -2,15 +2,14 @@
 
 import io
 import json
-import os
 import random
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import pytest
+from restored import settings_restored
 
 from experiments import language_model, run
 from jaxsci.core.trainstep import HostStep
@@ -46,16 +45,9 @@ class Outcome(NamedTuple):
 
 def call(*arguments: str) -> Outcome:
     """`python -m experiments.run ARGUMENTS` without the process around it; its settings are taken back."""
-    out, err, environment = io.StringIO(), io.StringIO(), dict(os.environ)
-    flags = {name: getattr(jax.config, name) for name in ("jax_enable_x64", "jax_debug_nans")}
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            code = run.main(arguments)
-    finally:
-        os.environ.clear()
-        os.environ.update(environment)
-        for name, value in flags.items():
-            jax.config.update(name, value)
+    out, err = io.StringIO(), io.StringIO()
+    with settings_restored(), redirect_stdout(out), redirect_stderr(err):
+        code = run.main(arguments)
     return Outcome(code, out.getvalue().splitlines(), err.getvalue().splitlines())
 
 
