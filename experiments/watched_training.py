@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -38,8 +39,8 @@ PATIENCE = 60.0  # seconds for the training to save itself when it is told to en
 class TrainingConfig:
     """`arguments` is the command line of the training, which must log its step times (`health.slow_factor` not null).
 
-    After `change` points it may run for the share `running` of the time only. Logarithms of step times are watched, in
-    units of their spread over the first `detector.warm_up` points, but of no less than `least_spread`: changes by a
+    After `change` points it may run for the share `running` of the time only. Logarithms of step
+    times, medians of three, are watched in units of their spread over the first `detector.warm_up` points, but of no less than `least_spread`: changes by a
     fraction of that are nobody's concern.
     """
 
@@ -88,6 +89,7 @@ def watch_training(config: TrainingConfig, run: Run) -> Watched:
     shutil.rmtree(directory, ignore_errors=True)  # of an interrupted run
     watcher = Watcher(config.detector.watch(1), config.detector.warm_up, config.least_spread)
     points: list[Point] = []
+    times = StepTimes()
     change, slowed_at, answer = None, 0.0, np.inf
     with Interrupt() as interrupt, Training(config.arguments, directory) as training, progress(2, "training") as bar:
         tail = training.metrics(config.poll_seconds, interrupt)
@@ -105,7 +107,7 @@ def watch_training(config: TrainingConfig, run: Run) -> Watched:
                 bar.update(stage=f"slowed down after {change} points")
             for point in new:
                 known = len(watcher.kept["alarms"])
-                watcher.take(_logarithm(point))
+                watcher.take(times(point))
                 points.append(point)
                 if len(watcher.kept["alarms"]) > known and change is not None and len(points) > change:
                     answer = min(answer, time.monotonic() - slowed_at)
@@ -133,10 +135,21 @@ def watch_training(config: TrainingConfig, run: Run) -> Watched:
     )
 
 
-def _logarithm(point: Point) -> Point:
-    """The step time's logarithm alone; a missing or zero time is left out."""
-    seconds, known = point.values[:1], point.known[:1] & (point.values[:1] > 0)
-    return point._replace(values=np.log(np.where(known, seconds, 1.0)), known=known)
+class StepTimes:
+    """The step time's logarithm alone, median of the last three: one slow dispatch (a save, a busy host) is no change.
+
+    A missing or zero time is left out.
+    """
+
+    def __init__(self) -> None:
+        self._latest: deque[float] = deque(maxlen=3)
+
+    def __call__(self, point: Point) -> Point:
+        known = point.known[:1] & (point.values[:1] > 0)
+        if known[0]:
+            self._latest.append(float(np.log(point.values[0])))
+        middle = np.median(self._latest) if self._latest else 0.0
+        return point._replace(values=np.array([middle]), known=known)
 
 
 class Training:

@@ -166,4 +166,4 @@ def test_a_sweep_file_needs_many_runs(call):
     outcome = call("sweep=covariances")
     assert outcome.code == 2 and outcome.err[-1] == "error: command line: a sweep is many runs; add -m"
     outcome = call("-m", "sweep=covariance")
-    assert outcome.code == 2 and "did you mean 'covariances'" in outcome.err[-1]
+    assert outcome.code == 2 and "'sweep/covariance'" in outcome.err[-1]
