@@ -39,9 +39,9 @@ PATIENCE = 60.0  # seconds for the training to save itself when it is told to en
 class TrainingConfig:
     """`arguments` is the command line of the training, which must log its step times (`health.slow_factor` not null).
 
-    After `change` points it may run for the share `running` of the time only. Logarithms of step
-    times, medians of three, are watched in units of their spread over the first `detector.warm_up` points, but of no less than `least_spread`: changes by a
-    fraction of that are nobody's concern.
+    After `change` points it may run for the share `running` of the time only. Logarithms of step times, medians of
+    three, are watched in units of their spread over the first `detector.warm_up` points, but of no less than
+    `least_spread`: changes by a fraction of that are nobody's concern.
     """
 
     arguments: tuple[str, ...] = ("experiment=language_model",)
