@@ -136,7 +136,7 @@ def _train(
             plan,
             mesh,
             checkpoints=checkpoints,
-            best_path=run.path("best.npz"),
+            best_path=run.checkpoint_directory / "best.npz",
             on_log=on_log,
             seed=config.seed,
         )

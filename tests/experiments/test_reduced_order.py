@@ -32,7 +32,7 @@ def test_records_come_back_whole_or_not_at_all(tmp_path):
     store.save("some", record)
     assert store.load("some", Doubt) == record
     (tmp_path / "a run" / "checkpoints" / "some.npz").write_bytes(b"not a record")
-    with pytest.raises(CheckpointError, match=r"some\.npz.*delete the file"):
+    with pytest.raises(CheckpointError, match=r"some\.npz.*delete it"):
         store.load("some", Doubt)
 
 
