@@ -8,7 +8,7 @@ Information is measured in nats. With probabilities p[m, i, c] of ensemble membe
 (BALD: Houlsby et al., arXiv:1112.5745; query by committee: Seung, Opper & Sompolinsky, doi:10.1145/130385.130417).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -89,7 +89,7 @@ class Entropy(Strategy, kind="entropy"):
     per_cost: bool = False
 
     def utilities(self, situation: Situation, *, key: PRNGKeyArray) -> Float[np.ndarray, "requests"]:
-        return _informed(situation, lambda p: float(predictive_entropy(p).mean()), per_cost=self.per_cost)
+        return _informed(situation, predictive_entropy, per_cost=self.per_cost)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Committee(Strategy, kind="committee"):
     per_cost: bool = True
 
     def utilities(self, situation: Situation, *, key: PRNGKeyArray) -> Float[np.ndarray, "requests"]:
-        return _informed(situation, lambda p: float(mutual_information(p).mean()), per_cost=self.per_cost)
+        return _informed(situation, mutual_information, per_cost=self.per_cost)
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,27 @@ class ExpectedGain(Strategy, kind="expected_gain"):
         return gains / (np.array(situation.costs) if self.per_cost else 1.0)
 
 
-def _informed(situation: Situation, information, *, per_cost: bool) -> Float[np.ndarray, "requests"]:
+def _informed(
+    situation: Situation, information: Callable[[Array], Array], *, per_cost: bool
+) -> Float[np.ndarray, "requests"]:
+    """The mean information of the items of each prospect, times how many a request brings."""
     gains = [
-        np.inf if prospect.predictions is None else prospect.items * information(prospect.predictions)
+        np.inf
+        if prospect.predictions is None
+        else prospect.items * float(information(_padded(prospect.predictions)).sum()) / prospect.predictions.shape[1]
         for prospect in situation.prospects
     ]
     return np.array(gains) / (np.array(situation.costs) if per_cost else 1.0)
+
+
+def _padded(
+    probabilities: Float[Array, "members items classes"] | Float[np.ndarray, "members items classes"],
+) -> Float[Array, "members more classes"]:
+    """Certain items, of which nothing is to be learned, up to a power of two: programs for few shapes are compiled."""
+    members, items, classes = probabilities.shape
+    padded = np.zeros((members, 1 << max(items - 1, 0).bit_length(), classes), probabilities.dtype)
+    padded[:, :items], padded[:, items:, 0] = np.asarray(probabilities), 1.0
+    return jnp.asarray(padded)
 
 
 def choose(utilities: Float[np.ndarray, "requests"], costs: Sequence[float], *, key: PRNGKeyArray) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxsci.core.errors import JaxsciError
@@ -89,7 +90,7 @@ class Prospect:
     - `gain`: by how much the learner expects to know better, in a unit of its own; `None` where it cannot say.
     """
 
-    predictions: Float[Array, "members items classes"] | None
+    predictions: Float[Array, "members items classes"] | Float[np.ndarray, "members items classes"] | None
     items: float = 1.0
     loss: float | None = None
     gain: float | None = None

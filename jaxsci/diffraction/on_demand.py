@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
+from scipy.special import softmax
 
 from jaxsci.active import Answer, Prospect, Request, Situation, Strategy
 from jaxsci.core.config import between
@@ -173,10 +174,10 @@ class ReplayLearner:
         ends = np.cumsum([len(part.kind) for part in parts])
         found = []
         for part, rows, request in zip(parts, np.split(logits, ends[:-1]), requests, strict=True):
-            shares = np.asarray(jax.nn.softmax(jnp.asarray(rows), axis=-1))
+            shares = softmax(rows, axis=-1)
             expected = float(np.mean(shares[np.arange(len(shares)), part.target]))
             lack = max(self._target - expected, 0.0)
-            found.append(Prospect(jnp.asarray(shares[None]), float(request.count), lack))
+            found.append(Prospect(shares[None], float(request.count), lack))
         return found
 
     def scores(self, model: OnlineModel) -> Mapping[str, float]:

@@ -146,10 +146,11 @@ def padded_rows(rows: int) -> int:
 
 
 def _bag(run: Int[np.ndarray, "n"], key: PRNGKeyArray) -> Int[np.ndarray, "rows"]:
-    """Rows of as many runs as there are, drawn with replacement; shuffled, and cut to n rows where they are more."""
+    """Rows of as many runs as there are, drawn with replacement; shuffled, and cut to n rows where they are more.
+
+    Drawn on the host: a program for every number of rows would be compiled otherwise.
+    """
     names, number = np.unique(run, return_inverse=True)
-    for_runs, for_order = jax.random.split(key)
-    drawn = np.asarray(jax.random.randint(for_runs, (len(names),), 0, len(names)))
-    times = np.bincount(drawn, minlength=len(names))
-    rows = np.repeat(np.arange(len(run)), times[number])
-    return rows[np.asarray(jax.random.permutation(for_order, len(rows)))][: len(run)]
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    times = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
+    return rng.permutation(np.repeat(np.arange(len(run)), times[number]))[: len(run)]

@@ -71,9 +71,8 @@ class WorkerLearner:
             return Prospect(None)
         workers = like.sum() / len(np.unique(table.run[like]))
         truth = p.mean(axis=0)[like, table.y[like]]
-        return Prospect(
-            jnp.asarray(p[:, like]), float(workers * request.n_runs), float(-np.log(np.maximum(truth, 1e-6)).mean())
-        )
+        loss = -np.log(np.maximum(truth, 1e-6)).mean()
+        return Prospect(p[:, like], float(workers * request.n_runs), float(loss))
 
     def scores(self, model: Fitted) -> Mapping[str, float]:
         table = worker_table(self.test, model.scaling())

@@ -39,8 +39,8 @@ class TraceReplay:
         left = self._left.get(request.group, [])
         if not left:
             raise OracleError(f"no run of class {request.group} is left among the recorded ones")
-        order = np.asarray(jax.random.permutation(key, len(left)))[: request.n_runs]
-        rows = [left[i] for i in order]
+        order = np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(left)
+        rows = [int(row) for row in order[: request.n_runs]]
         data = self.recall(request, {"rows": rows})
         return Answer(data, float(self._seconds[rows].sum()), {"rows": rows})
 

@@ -92,3 +92,12 @@ def test_the_gain_a_learner_expects_is_weighed_against_its_price():
     assert np.argmax(ExpectedGain(per_cost=False).utilities(seen, key=KEY)) == 1
     unknown = Situation([Toss("fair")] * 3, prospects, (1.0, 1.0, 9.0), {})
     assert np.argmax(ExpectedGain().utilities(unknown, key=KEY)) == 2  # what was never seen comes first
+
+
+def test_a_prospect_counts_its_own_items_only():
+    """Whatever they are padded to."""
+    p = jax.random.dirichlet(KEY, jnp.ones(5), (7, 11))
+    both = situation([p, p[:, :1]])
+    for strategy, information in ((Committee(per_cost=False), mutual_information), (Entropy(), predictive_entropy)):
+        expected = [3.0 * information(p).mean(), 3.0 * information(p[:, :1]).mean()]
+        np.testing.assert_allclose(strategy.utilities(both, key=KEY), expected, rtol=1e-5)
