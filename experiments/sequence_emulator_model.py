@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.core.config import between, positive, require
 from jaxsci.core.errors import CheckpointError, DataError
-from jaxsci.core.files import write_atomic
+from jaxsci.core.files import disk_errors, write_atomic
 from jaxsci.core.optimizer import OptimizerConfig
 from jaxsci.core.rollout import rollout
 from jaxsci.core.train import FitResult, fit
@@ -293,6 +293,8 @@ def _write(path: Path | None, best: Best) -> None:
     }
     buffer = io.BytesIO()
     np.savez(buffer, loss=best.loss, **named)
+    with disk_errors("create", path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue())
 
 
