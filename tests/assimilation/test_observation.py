@@ -26,11 +26,13 @@ solve = eqx.filter_jit(assimilate)
 
 RNG = np.random.default_rng(0)
 TIMES, STATIONS, N = 3, 5, 4
-MATRIX = jnp.asarray(RNG.normal(size=(STATIONS, N)))
+with jax.enable_x64(True):
+    MATRIX = jnp.asarray(RNG.normal(size=(STATIONS, N)))
 FACTOR = RNG.normal(size=(STATIONS, STATIONS))
 COVARIANCE = FACTOR @ FACTOR.T + np.eye(STATIONS)
 VALUES = RNG.normal(size=(TIMES, STATIONS))
-STATES = jnp.asarray(RNG.normal(size=(TIMES, N)))
+with jax.enable_x64(True):
+    STATES = jnp.asarray(RNG.normal(size=(TIMES, N)))
 MISSING = np.array([[0, 1, 0, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]], bool)  # some, none, all
 
 

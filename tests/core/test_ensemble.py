@@ -49,16 +49,17 @@ def test_every_device_computes_its_own_members_and_none_communicates(mesh):
     assert not any(word in text for word in ("all-gather", "all-reduce", "all-to-all", "collective-permute"))
 
 
+@pytest.mark.usefixtures("x64")  # in single precision the steep tanh lets rounding grow
 def test_gradient_of_shared_and_own_arguments(mesh):
-    params = init_ensemble(init, 8, key=jax.random.key(0))
+    params, x = init_ensemble(init, 8, key=jax.random.key(0)), X.astype(jnp.float64)
 
     def total(params, x, mesh):
         return jnp.sum(ensemble(predict, in_axes=(0, None), mesh=mesh)(params, x)["y"] ** 2)
 
-    plain = jax.grad(total, argnums=(0, 1))(params, X, None)
-    sharded = jax.grad(total, argnums=(0, 1))(params, X, mesh)
+    plain = jax.grad(total, argnums=(0, 1))(params, x, None)
+    sharded = jax.grad(total, argnums=(0, 1))(params, x, mesh)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(sharded), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # float32, sums over members in another order
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)  # sums over members in another order
 
 
 def test_members_depend_on_key_and_index_only(mesh):
