@@ -50,16 +50,21 @@ def _answer(arguments: list[str]) -> int:
         print(f"error: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except OSError as error:  # whoever was writing, and wherever
-        if error.errno not in REFUSALS:
-            raise
-        where = f"write {error.filename}" if error.filename else "write"
-        print(f"error: cannot {where}: {error.strerror}; free some space or choose another directory", file=sys.stderr)
+        print(f"error: {_refused_by_the_disk(error)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt as interrupt:
         said = str(interrupt) or "interrupted; what was written stays; continue with resume=<run directory>"
         print(said, file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _refused_by_the_disk(error: OSError) -> JaxsciError:
+    """One line for an error that the disk gave; any other one is raised again."""
+    if error.errno not in REFUSALS:
+        raise error
+    where = f"write {error.filename}" if error.filename else "write"
+    return JaxsciError(f"cannot {where}: {error.strerror}; free some space or choose another directory")
 
 
 @contextmanager
@@ -93,6 +98,8 @@ def _hand_to_hydra(options: list[str], overrides: list[str], resumed: bool) -> N
             if raced:
                 return str(error)  # to the sweeper, which goes on without that configuration
             refused.append(error)
+        except OSError as error:
+            refused.append(_refused_by_the_disk(error))
         finally:
             if multirun:
                 remove_if_empty(folder)  # `made` knows only the folder above

@@ -90,9 +90,9 @@ def fit(
     - `on_nonfinite`: `stop` raises `NonFiniteError`; `rollback` restores the last checkpoint and goes on with
       another key and other batches, at most `max_rollbacks` times in the life of the run. Neither saves such a state.
     - `health`: what counts as a loss spike, which is answered by the same rollback, and as a slow dispatch; those so
-      far are counted in `slow_dispatches` of every row passed to `on_log`, and `seconds_per_step` is that of the
-      dispatch that ended last. After a rollback the batches from the checkpoint to the spike are left out (as in
-      Chowdhery et al. 2204.02311, section 5.1): step n then trains on batch n + `skipped_batches`. After
+      far are counted in `slow_dispatches` of every row of the training passed to `on_log`, and `seconds_per_step` is
+      that of the dispatch that ended last. After a rollback the batches from the checkpoint to the spike are left out
+      (as in Chowdhery et al. 2204.02311, section 5.1): step n then trains on batch n + `skipped_batches`. After
       `max_rollbacks` rollbacks, spikes are left to pass.
     - `evaluate`: `evaluate(params) -> dict of scalars`, passed to `on_log` every `eval_every` steps and at
       the end.
@@ -143,9 +143,10 @@ def fit(
     def is_calm(numbered: tuple[int, Row]) -> bool:
         return rollbacks >= max_rollbacks or not spikes.spiked(numbered[1]["loss"])
 
+    def health() -> Row:
+        return {"slow_dispatches": float(slow.count), "seconds_per_step": slow.latest} if slow.on else {}
+
     def tell(row: Row, number: int) -> bool:
-        if slow.on:
-            row = row | {"slow_dispatches": float(slow.count), "seconds_per_step": slow.latest}
         if on_log is not None:
             on_log(row, number)
         return stop_when is not None and stop_when(row, number)
@@ -187,7 +188,7 @@ def fit(
                 stop = False
                 for number, row in sound:
                     if number % log_every == 0 or number == steps:
-                        stop |= tell(row, number)
+                        stop |= tell(row | health(), number)
                 if len(sound) < len(rows):
                     first = rows[len(sound)]
                     spiked = _is_finite(first)

@@ -154,6 +154,9 @@ class Tail:
         return Point(line, time, np.nan_to_num(values), ~np.isnan(values))
 
 
+LARGEST = 1e150  # of a value: the squares of larger ones are infinite
+
+
 class _Unusable(Exception):
     """Why a line cannot be used."""
 
@@ -175,4 +178,6 @@ def _number(cell: object, name: str) -> float:
         raise _Unusable(f"{name}: expected a number, got {cell!r}") from None
     if math.isinf(number):
         raise _Unusable(f"{name} is infinite")
+    if abs(number) > LARGEST:
+        raise _Unusable(f"{name} is beyond {LARGEST:g}")
     return number

@@ -73,7 +73,7 @@ def _parameter(entry: Mapping[str, Any], conditions: Sequence[str], names: set[s
                 return Ordinal(name, condition=condition, values=_labels(entry.get("sequence") or entry["values"]))
             case "constant" | "unparametrized":
                 return Categorical(name, condition=condition, values=_labels([entry["value"]]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{source}: hyperparameter '{name}' lacks or misstates {error}") from None
     known = "uniform_float, uniform_int, categorical, ordinal, constant"
     raise DataError(f"{source}: hyperparameter '{name}': expected a type among {known}, got '{kind}'")

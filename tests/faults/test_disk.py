@@ -58,11 +58,6 @@ def overrides_of(name: str, folder: Path) -> list[str]:
     return victims.stream(folder / "stream.csv") if name == "stream" else victims.VICTIMS[name]
 
 
-def one_line(outcome) -> str:
-    assert outcome.code == 2 and len(outcome.err) == 1, outcome.err
-    return outcome.err[0]
-
-
 def all_whole(directory: Path) -> None:
     """Whatever is there under its own name can be read to its end."""
     for path in directory.rglob("*"):
@@ -88,7 +83,7 @@ def test_a_run_that_fills_its_disk_goes_on_once_there_is_room(name, disk, tmp_pa
         if outcome.code == 0:
             cases["disk full", "fitted"] += 1
             break
-        assert os.strerror(errno.ENOSPC) in one_line(outcome)
+        assert os.strerror(errno.ENOSPC) in victims.complaint(outcome)
         cases["disk full", "refused in one line"] += 1
         if directory.exists():
             all_whole(directory)
@@ -109,7 +104,7 @@ def test_a_disk_that_became_read_only_is_one_line(name, disk, tmp_path, cases):
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     disk.remount("ro")
     for command in ([f"resume={directory}"], [*overrides, f"hydra.run.dir={disk.folder / 'other'}"]):
-        assert os.strerror(errno.EROFS) in one_line(victims.call(*command))
+        assert os.strerror(errno.EROFS) in victims.complaint(victims.call(*command))
         cases["disk read-only", "refused in one line"] += 1
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
     disk.remount("rw")

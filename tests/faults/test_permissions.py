@@ -1,5 +1,6 @@
 """Places that may not be read or written, and places that are no files: one line for each, and no waiting."""
 
+import mmap  # noqa: F401  (NumPy imports it when it first needs it, from where others may not read)
 import os
 import socket
 import tempfile
@@ -111,8 +112,7 @@ def test_a_run_without_permission_to_write_leaves_all_as_it_was(open_folder, tmp
     for command in ([f"resume={directory}"], [*overrides, f"hydra.run.dir={open_folder / 'other'}"]):
         with as_nobody():
             outcome = victims.call(*command)
-        assert outcome.code == 2 and len(outcome.err) == 1, outcome.err
-        assert "Permission denied" in outcome.err[0]
+        assert "Permission denied" in victims.complaint(outcome)
         cases["no permission to write", "refused in one line"] += 1
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
     assert not (open_folder / "other").exists()

@@ -23,7 +23,8 @@ tiny = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(tiny)
 call = tiny.call_main
 
-OF_THE_CLOCK = re.compile("second|per_s|speed|mfu|replayed|_bytes|rate")
+OF_THE_CLOCK = re.compile("second|per_s|speed|mfu|hfu|goodput|replayed|_bytes|rate")
+PROGRESS = re.compile(r"[\w ]+: [\d,]+/[\d,]+\b")
 
 # Every way of keeping state: checkpoints of a training, stages, ledgers, logs, positions in a stream.
 VICTIMS: dict[str, list[str]] = {
@@ -98,6 +99,13 @@ def finish(overrides: Sequence[str], directory: Path) -> Any:
     if resumable(directory):
         return call(f"resume={directory}")
     return call(*overrides, f"hydra.run.dir={directory}")
+
+
+def complaint(outcome: Any) -> str:
+    """The one line that a refused run said besides its progress."""
+    said = [line for line in outcome.err if not PROGRESS.match(line)]
+    assert outcome.code == 2 and len(said) == 1, (outcome.code, said)
+    return said[0]
 
 
 def resumable(directory: Path) -> bool:

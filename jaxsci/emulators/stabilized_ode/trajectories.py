@@ -56,8 +56,9 @@ def load_trajectories(path: str | Path) -> Trajectories:
         if name not in content:
             raise DataError(f"{path}: no entry '{name}'; it holds {', '.join(sorted(content)) or 'nothing'}")
     u = content["u"]
-    if u.ndim != 3 or u.shape[1] < 6 or u.shape[2] < 8:
-        raise DataError(f"{path}: u: expected [trajectories, 6 times or more, 8 points or more], got {list(u.shape)}")
+    if u.ndim != 3 or len(u) < 1 or u.shape[1] < 6 or u.shape[2] < 8:
+        expected = "[1 trajectory or more, 6 times or more, 8 points or more]"
+        raise DataError(f"{path}: u: expected {expected}, got {list(u.shape)}")
     if u.dtype != np.float64:
         raise DataError(f"{path}: u: expected float64, got {u.dtype}; in less the high modes hold only rounding")
     for name in ("dt", "length"):

@@ -171,5 +171,7 @@ def _optima(folder: Path) -> dict[str, int]:
     file = folder / "solutions.txt"
     if not file.is_file():
         return {}
-    matches = (re.match(r"\s*(\S+)\s*:\s*(\d+)", line) for line in read_text(file, "a list of optima").splitlines())
+    matches = (
+        re.match(r"\s*(\S+)\s*:\s*(\d{1,18})\b", line) for line in read_text(file, "a list of optima").splitlines()
+    )
     return {match[1]: int(match[2]) for match in matches if match}
