@@ -153,7 +153,7 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     if run.main:
         print("\n---\n".join(text.strip() for text in texts))
     summary = _summary(config, mesh, outcome, loss, parts, wall)
-    return summary, pages.report(config, run, curves, texts, summary)
+    return summary, pages.report(config, run, run.logged() or curves, texts, summary)
 
 
 def _tokens(config: Config, run: Run) -> tuple[Tokenizer, Split]:

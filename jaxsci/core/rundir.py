@@ -23,7 +23,7 @@ from jaxsci.core.lock import Lock
 from jaxsci.core.reading import read_yaml
 from jaxsci.core.report import Report
 from jaxsci.core.summary import Summary, write_summary
-from jaxsci.core.tracking import build_trackers
+from jaxsci.core.tracking import build_trackers, read_jsonl
 
 if TYPE_CHECKING:  # matplotlib is slow to import, and a run without figures does not need it
     from matplotlib.figure import Figure
@@ -77,6 +77,11 @@ class Run:
             raise ValueError("a metric cannot be called 'step'; pass the step as log(metrics, step)")
         self._open()
         self._trackers.log(int(step), {name: float(value) for name, value in jax.device_get(dict(metrics)).items()})
+
+    def logged(self) -> list[tuple[int, dict[str, float]]]:
+        """Every step with what was recorded there, also before the run was resumed. Needs the tracker `jsonl`."""
+        rows = read_jsonl(self.directory / "metrics.jsonl")
+        return [(row.pop("step"), {n: v for n, v in row.items() if v is not None}) for row in rows]
 
     def figure(self, name: str, figure: "Figure") -> Path:
         """Write the figure to `figures/<name>.png` and return that path, ready for `Report.figure`."""

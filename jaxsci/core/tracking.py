@@ -46,7 +46,7 @@ class JsonlTracker:
         new = set(metrics) - self._names
         if new:
             if self._resumed:
-                kept = _before(_read_jsonl(self._path), step, new)
+                kept = _before(read_jsonl(self._path), step, new)
                 write_atomic(self._path, "".join(map(_json_line, kept)))
             elif not self._names:
                 write_atomic(self._path, "")
@@ -223,7 +223,7 @@ def _whole_lines(path: Path) -> list[str]:
     return text.split("\n")[:-1]
 
 
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows as written; a line that a crash of the machine garbled is dropped."""
     rows = []
     for line in _whole_lines(path):

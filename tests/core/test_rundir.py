@@ -239,3 +239,15 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path, monkeypatch):
             run.finish(Summary("demo", {}), Report("t", "q"))
         assert "\n" not in str(caught.value)
     assert not {name for name in names(tmp_path) if "report.html" in name or "summary.json" in name}
+
+
+def test_what_was_logged_comes_back_whole_after_resuming(tmp_path):
+    with Run(tmp_path / "run", CONFIG, []) as run:
+        run.log({"loss": 0.5}, step=1)
+        run.log({"loss": 0.4}, step=2)
+    with Run(tmp_path / "run", CONFIG, [], resumed=True) as run:
+        run.log({"loss": 0.25, "accuracy": 0.75}, step=2)
+        assert run.logged() == [(1, {"loss": 0.5}), (2, {"loss": 0.25, "accuracy": 0.75})]
+    with Run(tmp_path / "none", CONFIG, [], trackers=()) as run:
+        run.log({"loss": 0.5}, step=1)
+        assert run.logged() == []
