@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.rglob("*.ipynb"))
-SLOW = {"architecture_ensembles", "workflow_anomalies"}
+SLOW = {"architecture_ensembles", "diffraction", "reduced_order", "stabilized_ode", "workflow_anomalies"}
 """25 to 35 seconds each on a cold compile cache, nearly all of it compiling."""
 
 

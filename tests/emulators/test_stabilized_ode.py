@@ -220,7 +220,7 @@ def test_files_of_trajectories_are_checked(tmp_path, data):
         load_trajectories(write(u=np.where(data == data[0, 0, 0], np.nan, data)))
     with pytest.raises(DataError, match="length: expected one number above 0"):
         load_trajectories(write(length=-1.0))
-    with pytest.raises(DataError, match="expected \\[trajectories"):
+    with pytest.raises(DataError, match="expected \\[1 trajectory"):
         load_trajectories(write(u=data[0]))
 
 

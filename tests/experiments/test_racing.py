@@ -110,6 +110,7 @@ def plan_target(nodes=(32, 64, 128, 192, 256), spread=0.1) -> PlanTarget:
     return PlanTarget(preset("gpt_175b"), hardware("mi250x"), nodes, spread=spread)
 
 
+@pytest.mark.slow  # 1500 runs and 768 plans
 def test_a_race_over_plans_finds_what_an_exhaustive_search_finds():
     space = plan_space(AXES)
     target = plan_target()

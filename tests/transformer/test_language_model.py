@@ -83,7 +83,7 @@ def test_a_tiny_run_leaves_everything_behind(finished):
     seen = rows(directory)
     assert [row["step"] for row in seen if "loss" in row] == [2, 4, 6, 8]
     assert [row["step"] for row in seen if "validation_loss" in row] == [4, 8]
-    assert all(row["slow_dispatches"] == 0 for row in seen)  # too few dispatches for a median
+    assert all(row["slow_dispatches"] == 0 for row in seen if "loss" in row)  # too few dispatches for a median
     assert seen[0]["loss"] == pytest.approx(np.log(256), abs=0.3)
     assert (directory / "report.html").read_text().count("Sample ") >= 2
     tensors, _ = safetensors.read(directory / "model.safetensors")

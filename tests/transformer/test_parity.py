@@ -127,6 +127,7 @@ def curve(shape: tuple, plan: ParallelConfig, steps: int) -> np.ndarray:
     return np.array(jax.device_get(losses))
 
 
+@pytest.mark.slow
 def test_curves_agree_for_a_hundred_steps():
     """Clipped and warmed up: without that the meshes part ways at an instability, and prove nothing."""
     one = curve((1, 1, 1, 1), ParallelConfig(), 100)
