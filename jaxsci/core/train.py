@@ -143,7 +143,7 @@ def fit(
     def is_calm(numbered: tuple[int, Row]) -> bool:
         return rollbacks >= max_rollbacks or not spikes.spiked(numbered[1]["loss"])
 
-    def health() -> Row:
+    def timing() -> Row:
         return {"slow_dispatches": float(slow.count), "seconds_per_step": slow.latest} if slow.on else {}
 
     def tell(row: Row, number: int) -> bool:
@@ -188,7 +188,7 @@ def fit(
                 stop = False
                 for number, row in sound:
                     if number % log_every == 0 or number == steps:
-                        stop |= tell(row | health(), number)
+                        stop |= tell(row | timing(), number)
                 if len(sound) < len(rows):
                     first = rows[len(sound)]
                     spiked = _is_finite(first)
