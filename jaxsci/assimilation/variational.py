@@ -141,15 +141,10 @@ class GaussNewton(Minimiser):
     def minimise(self, problem: LeastSquares, start: Float[Array, " control"]) -> Minimum:
         initial_cost, gradient = jax.value_and_grad(problem.cost)(start)
         target = gradient_target(gradient, self.tolerance)
+        norm, none = jnp.linalg.norm(gradient), jnp.asarray(0, jnp.int32)
         running = jnp.asarray(-1, jnp.int32)
-        first = _Iterate(
-            start,
-            initial_cost,
-            jnp.linalg.norm(gradient),
-            jnp.zeros_like(initial_cost),
-            jnp.asarray(0, jnp.int32),
-            running,
-        )
+        code = jnp.where(norm <= target, CONVERGED, running)  # from the start, where only rounding is left
+        first = _Iterate(start, initial_cost, norm, jnp.zeros_like(initial_cost), none, code)
         last = jax.lax.while_loop(
             lambda it: (it.code == running) & (it.iterations < self.max_iterations),
             lambda it: _iterate(problem, self, target, it),
