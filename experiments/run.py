@@ -99,6 +99,8 @@ def _hand_to_hydra(options: list[str], overrides: list[str], resumed: bool) -> N
                 return str(error)  # to the sweeper, which goes on without that configuration
             refused.append(error)
         except OSError as error:
+            if raced:
+                raise  # no configuration is to blame: the sweep ends
             refused.append(_refused_by_the_disk(error))
         finally:
             if multirun:
