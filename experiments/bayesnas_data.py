@@ -14,6 +14,7 @@ from jaxsci.bayesnas.loaders.cifar10 import load_cifar10
 from jaxsci.bayesnas.loaders.images import LabelledImages, load_digits, unit
 from jaxsci.core.config import require
 from jaxsci.core.errors import ConfigError, DataError
+from jaxsci.core.host_random import generator
 
 UNFAMILIAR = 500
 MEAN, STD = np.array([0.4914, 0.4822, 0.4465], np.float32), np.array([0.2470, 0.2435, 0.2616], np.float32)
@@ -90,7 +91,7 @@ def _examples(images: LabelledImages, x: np.ndarray, y: np.ndarray) -> Examples:
 def _unfamiliar(test: np.ndarray, key) -> dict[str, np.ndarray]:
     """Images that are none: uniform noise, test images with their pixels shuffled, smooth random fields."""
     count = min(UNFAMILIAR, len(test))
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     flat = test[:count].reshape(count, -1, test.shape[-1])
     shuffled = np.stack([image[rng.permutation(len(image))] for image in flat]).reshape(test[:count].shape)
     noise = rng.random(test[:count].shape, np.float32)

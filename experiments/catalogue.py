@@ -33,19 +33,13 @@ def names() -> list[str]:
 
 def description(name: str) -> str:
     """The first line of the docstring of the experiment's module, read without importing it."""
-    source = CODE / _module_of(name)
-    return (ast.get_docstring(ast.parse(source.with_suffix(".py").read_text())) or "").splitlines()[0]
+    source = (CODE / name).with_suffix(".py").read_text()
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
 
 
 def find(name: str) -> Experiment:
     """Import the experiment's module. Raises `ConfigError` with a near miss for a name that is not there."""
     if name not in names():
         raise ConfigError(f"experiment: no '{name}'{did_you_mean(name, names())}")
-    module = importlib.import_module("experiments." + _module_of(name).replace("/", "."))
+    module = importlib.import_module("experiments." + name.replace("/", "."))
     return Experiment(name, module.Config, module.main)
-
-
-def _module_of(name: str) -> str:
-    """Variants such as `assimilation_erai.yaml` may name their module in a first line `# module: assimilation`."""
-    first = (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()[0]
-    return first.removeprefix("# module:").strip() if first.startswith("# module:") else name

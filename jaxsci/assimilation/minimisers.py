@@ -46,7 +46,8 @@ class LBFGS(Minimiser):
         initial_cost, gradient = jax.value_and_grad(problem.cost)(start)
         target = gradient_target(gradient, self.tolerance)
         running = jnp.asarray(-1, jnp.int32)
-        first = _Descent(start, initial_cost, gradient, rule.init(start), jnp.asarray(0, jnp.int32), running)
+        code = jnp.where(jnp.linalg.norm(gradient) <= target, CONVERGED, running)
+        first = _Descent(start, initial_cost, gradient, rule.init(start), jnp.asarray(0, jnp.int32), code)
 
         def descend(it: _Descent) -> _Descent:
             updates, memory = rule.update(

@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxsci.core.config import positive
+from jaxsci.core.host_random import generator
 from jaxsci.workflows.worker_features import WIDTH
 
 LEAST_ROWS = 1024  # tables are padded to this times a power of two, so that few programs are compiled
@@ -151,6 +152,6 @@ def _bag(run: Int[np.ndarray, "n"], key: PRNGKeyArray) -> Int[np.ndarray, "rows"
     Drawn on the host: a program for every number of rows would be compiled otherwise.
     """
     names, number = np.unique(run, return_inverse=True)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = generator(key)
     times = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
     return rng.permutation(np.repeat(np.arange(len(run)), times[number]))[: len(run)]

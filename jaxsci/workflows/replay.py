@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Int, PRNGKeyArray
 
 from jaxsci.active import Answer, OracleError
+from jaxsci.core.host_random import generator
 from jaxsci.workflows.requests import UNIT, ExperimentRequest, mean_seconds, request_for, run_seconds
 from jaxsci.workflows.workflow import Workflow
 
@@ -39,7 +39,7 @@ class TraceReplay:
         left = self._left.get(request.group, [])
         if not left:
             raise OracleError(f"no run of class {request.group} is left among the recorded ones")
-        order = np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(left)
+        order = generator(key).permutation(left)
         rows = [int(row) for row in order[: request.n_runs]]
         data = self.recall(request, {"rows": rows})
         return Answer(data, float(self._seconds[rows].sum()), {"rows": rows})

@@ -63,10 +63,11 @@ def test_slsqp_finds_the_gauss_newton_minimum():
     assert host.stats.cost < host.stats.initial_cost and host.code == CONVERGED
 
 
-def test_a_start_at_the_minimum_stays_there():
+@pytest.mark.parametrize("method", [GaussNewton(tolerance=1e-6), LBFGS(tolerance=1e-6)], ids=lambda m: type(m).__name__)
+def test_a_start_at_the_minimum_stays_there(method):
     window = lorenz_window()
     best = solve(window, GaussNewton(30, 1e-11)).control
-    again = eqx.filter_jit(lambda w, v: assimilate(w, GaussNewton(tolerance=1e-6), start=v))(window, best)
+    again = eqx.filter_jit(lambda w, v: assimilate(w, method, start=v))(window, best)
     assert again.code == CONVERGED and again.stats.iterations == 0
     np.testing.assert_array_equal(again.control, best)
     np.testing.assert_allclose(again.stats.initial_cost, again.stats.cost, rtol=1e-12)
