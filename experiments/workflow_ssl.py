@@ -47,10 +47,14 @@ class Detection(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
-    """`seeds` splits by run, all trained at once; `ablation` trains again without each term of the loss."""
+    """`seeds` splits by run with `members` networks each, whose scores are averaged; all are trained at once.
+
+    `ablation` trains again without each term of the loss, one network a split.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     seeds: int = 5
+    members: int = 3
     detector: SelfSupervisedConfig = field(default_factory=SelfSupervisedConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     ablation: bool = True
@@ -58,7 +62,7 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "seeds")
+        positive(self, "seeds", "members")
 
 
 def main(config: Config, run: Run) -> tuple[Summary, Report]:
@@ -68,9 +72,9 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     if config.time_blocked:
         splits.append(split_by_time(workflow.start_epoch))
     begin = time.perf_counter()
-    scorers, runs, graph = fit(workflow, splits, config, run=run)
+    ensembles, runs, graph = fit_ensembles(workflow, splits, config, run=run)
     seconds = {"training": time.perf_counter() - begin}
-    found, scores = results(scorers, workflow, runs, graph, splits)
+    found, scores = results(ensembles, workflow, runs, graph, splits)
     base = [evaluate(z_worker_scores(workflow, t)[v], workflow.take(v)) for t, v in splits]
     blocked = found.pop() if config.time_blocked else {}
     paired = [f["auc_node"] - b["auc_node"] for f, b in zip(found, base, strict=False)]
@@ -81,22 +85,35 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     metrics |= {f"{name}_time_blocked": blocked[name] for name in ("auc_node", "auc_within_run") if name in blocked}
     for number, one in enumerate(found):
         run.log({"auc_node": one["auc_node"], "auc_baseline": base[number]["auc_node"]}, number)
-    parts = score_parts(scorers, workflow, runs, graph, splits[: config.seeds])
+    tested = splits[: config.seeds]
+    alone = [ensemble[:1] for ensemble in ensembles[: config.seeds]]
+    single, _ = results(alone, workflow, runs, graph, tested)
+    parts = {"one network": interval([one["auc_node"] for one in single])}
+    parts |= score_parts(alone, workflow, runs, graph, tested)
     begin = time.perf_counter()
     if config.ablation:
         for term in ("generative", "contrastive", "discriminative"):
             less = replace(config, detector=replace(config.detector, **{term: 0.0}))
             if sum(getattr(less.detector, t) for t in ("generative", "contrastive", "discriminative")) > 0:
-                others, _, _ = fit(workflow, splits[: config.seeds], less, run=run, label=f"without {term}")
-                without, _ = results(others, workflow, runs, graph, splits[: config.seeds])
+                others, _, _ = fit(workflow, tested, less, run=run, label=f"without {term}")
+                without, _ = results([[other] for other in others], workflow, runs, graph, tested)
                 parts[f"trained without the {term} term"] = interval([one["auc_node"] for one in without])
         seconds["ablation"] = time.perf_counter() - begin
     for name, (mean, _) in parts.items():
         metrics["auc_" + name.replace(" ", "_")] = mean
     metrics = {name: value for name, value in metrics.items() if np.isfinite(value)}
     summary = Summary("workflow_ssl", metrics, references(workflow, metrics), seconds, notes(workflow, config))
-    page = report(config, run, workflow, scorers[0], runs, graph, splits, scores, metrics, parts)
+    page = report(config, run, workflow, ensembles[0][0], runs, graph, splits, scores, metrics, parts)
     return summary, page
+
+
+def fit_ensembles(
+    workflow: Workflow, splits: Sequence[Split], config: Config, *, run: Run
+) -> tuple[list[list[Scorer]], Runs, Dag]:
+    """`members` scorers a split."""
+    members = config.members
+    scorers, runs, graph = fit(workflow, [split for split in splits for _ in range(members)], config, run=run)
+    return [scorers[first : first + members] for first in range(0, len(scorers), members)], runs, graph
 
 
 def fit(
@@ -131,9 +148,9 @@ def fit(
     return scorers, runs, graph
 
 
-def results(scorers, workflow: Workflow, runs: Runs, graph: Dag, splits: Sequence[Split]):
-    """What `evaluate` says of each split's test runs, and the scores of all runs."""
-    scores = [scorer.scores(runs, graph) for scorer in scorers]
+def results(ensembles: Sequence[Sequence[Scorer]], workflow: Workflow, runs: Runs, graph: Dag, splits: Sequence[Split]):
+    """What `evaluate` says of each split's test runs, and the scores of all runs, means over the split's scorers."""
+    scores = [np.mean([scorer.scores(runs, graph) for scorer in ensemble], axis=0) for ensemble in ensembles]
     return [evaluate(s[test], workflow.take(test)) for s, (_, test) in zip(scores, splits, strict=True)], scores
 
 
@@ -146,10 +163,10 @@ def averaged(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return metrics
 
 
-def score_parts(scorers, workflow, runs, graph, splits) -> dict[str, tuple[float, float]]:
-    """AUC of each term of the score by itself."""
+def score_parts(ensembles, workflow, runs, graph, splits) -> dict[str, tuple[float, float]]:
+    """AUC of each term of the first scorers' score by itself."""
     areas: dict[str, list[float]] = {}
-    for scorer, (_, test) in zip(scorers, splits, strict=False):
+    for (scorer, *_), (_, test) in zip(ensembles, splits, strict=True):
         terms = scorer.terms(read(scorer.model, scorer.own, runs, graph), runs)
         for name, values in terms.items():
             values = np.where(np.asarray(runs.on_worker) > 0, values, values.min() - 1.0)
@@ -168,7 +185,8 @@ def references(workflow: Workflow, metrics: Mapping[str, float]) -> dict[str, Re
 
 def notes(workflow: Workflow, config: Config) -> tuple[str, ...]:
     said = [
-        f"{config.seeds} random splits by run, 70 % for training; intervals are 95 % over seeds. No label is used in "
+        f"{config.seeds} random splits by run, 70 % for training, {config.members} networks each, whose scores are "
+        "averaged; intervals are 95 % over seeds. No label is used in "
         "training, in scaling, or in choosing what is trusted.",
         "Jobs at the submit site run on no worker and have score 0; auc_compute leaves them out.",
         f"A guess of 'all normal' would be right for {100 * (1 - workflow.anomalous().mean()):.1f} % of the jobs.",
@@ -202,9 +220,9 @@ def report(config, run, workflow, scorer, runs, graph, splits, scores, metrics, 
         "The workers with the highest scores among the test runs, and the features in which their jobs differ from "
         "what the network decodes (mean over jobs, units of the robust scale, logarithmic).",
     )
-    rows = [("all terms", metrics["auc_node"], metrics["auc_node_interval"])]
+    rows = [("all networks, all terms", metrics["auc_node"], metrics["auc_node_interval"])]
     rows += [(name, mean, half) for name, (mean, half) in parts.items()]
-    page.table("What each term contributes", ("score or training", "AUC", "95 % ±"), rows)
+    page.table("What each term contributes, to one network", ("score or training", "AUC", "95 % ±"), rows)
     table = [("rms log z + worker mean", "this run", metrics["auc_baseline_z_worker"], "score")]
     table.append(("two views", "this run", metrics["auc_node"], "score"))
     column = {"1000genome": 0, "montage": 1}.get(workflow.name)

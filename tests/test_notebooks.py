@@ -10,8 +10,16 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.rglob("*.ipynb"))
-SLOW = {"architecture_ensembles", "diffraction", "reduced_order", "stabilized_ode", "workflow_anomalies"}
-"""25 to 35 seconds each on a cold compile cache, nearly all of it compiling."""
+SLOW = {
+    "architecture_ensembles",
+    "assimilation",
+    "diffraction",
+    "reduced_order",
+    "stabilized_ode",
+    "transformer",
+    "workflow_anomalies",
+}
+"""20 to 35 seconds each on a cold compile cache, nearly all of it compiling."""
 
 
 def read(path: Path) -> nbformat.NotebookNode:

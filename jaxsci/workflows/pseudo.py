@@ -39,14 +39,15 @@ _IOWAIT = TELEMETRY.index("kickstart_online_iowait")
 @dataclass(frozen=True)
 class PseudoConfig:
     """`rate` bounds the share of workers degraded in a run. `slowest_cores`, `slowest_disk`: largest factors, drawn
-    log-uniformly from just above 1. `least_cpu_time`: smallest factor of CPU time. `shared`: standard deviation of the
-    logarithm by which a whole run, and each physical machine, is slow without fault."""
+    log-uniformly from just above 1. `least_cpu_time`: smallest factor of CPU time. `shared`: largest standard deviation
+    of the logarithm by which a whole run, and each physical machine, is slow without fault; a run's own is drawn
+    uniformly below it, as most runs are calm and some are not."""
 
     rate: float = 0.4
     slowest_cores: float = 4.0
     slowest_disk: float = 20.0
     least_cpu_time: float = 0.75
-    shared: float = 0.3
+    shared: float = 0.6
 
     def __post_init__(self):
         between(self, "rate", 0.05, 0.9)
@@ -121,10 +122,11 @@ def nuisance(
     """Runs and physical machines that are slow, or fast, without fault of a worker."""
 
     def shared(key: PRNGKeyArray) -> Float[Array, "runs nodes"]:
-        whole, machine = jax.random.split(key)
+        whole, machine, scale = jax.random.split(key, 3)
         of_run = jnp.abs(jax.random.normal(whole, (len(runs), 1)))
         of_machine = jnp.abs(jax.random.normal(machine, (len(runs), runs.machines)))
-        return jnp.exp(config.shared * (of_run + jnp.take_along_axis(of_machine, runs.machine, axis=1)))
+        scale = jax.random.uniform(scale, (len(runs), 1), maxval=config.shared)
+        return jnp.exp(scale * (of_run + jnp.take_along_axis(of_machine, runs.machine, axis=1)))
 
     first, second = jax.random.split(key)
     stage, work = shared(first), shared(second)

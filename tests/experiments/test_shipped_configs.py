@@ -18,6 +18,8 @@ from jaxsci.core.config import build, to_mapping
 from jaxsci.core.summary import read_summary
 
 NAMES = catalogue.names()
+# Benchmarks that take long to compile even when tiny, and whose mathematics other tests assert on their own.
+SLOW = {"benchmarks/parallel_parity", "benchmarks/assimilation", "benchmarks/diffraction"}
 LEADS = (1, 2, 3)
 METRICS = {
     "workflow_ssl": {"auc_node", "auc_within_run", "auc_run", "auc_worker", "auc_baseline_z_worker"},
@@ -163,7 +165,7 @@ METRICS = {
 }
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=[pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in NAMES])
 def name(request) -> str:
     return request.param
 

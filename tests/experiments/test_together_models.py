@@ -101,6 +101,7 @@ def test_the_step_map_of_the_learned_equation_has_a_right_derivative(x64):
     np.testing.assert_allclose(tangent @ other, along @ back, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_coverage_with_and_without_the_spread_of_an_ensemble(call, tiny, tmp_path):
     outcome = call(
         *tiny("assimilation"),

@@ -8,12 +8,12 @@ from jaxsci.core.checkpoint import Checkpoints
 from jaxsci.workflows.batch import runs_of
 from jaxsci.workflows.committee import LEAST_ROWS, CommitteeConfig, committee_probabilities, fit_committee
 from jaxsci.workflows.encoder import Encoder, EncoderConfig, Layer, dropped, layer_norm, place
-from jaxsci.workflows.features import fit_scaling
+from jaxsci.workflows.features import TELEMETRY, fit_scaling
 from jaxsci.workflows.flowbench import load_workflow
 from jaxsci.workflows.graph import DenseMean, SharedMean, SparseMean, dag
 from jaxsci.workflows.learning import LearningConfig
 from jaxsci.workflows.pooling import groups, joined
-from jaxsci.workflows.pseudo import Factors, PseudoConfig, degrade, pseudo_anomalies
+from jaxsci.workflows.pseudo import Factors, PseudoConfig, degrade, nuisance, pseudo_anomalies
 from jaxsci.workflows.selfsupervised import contrast
 from jaxsci.workflows.supervised import SupervisedConfig, facts_of, fit_detectors, standardise
 from jaxsci.workflows.worker_features import WIDTH
@@ -108,6 +108,20 @@ def test_degraded_rows_are_the_labelled_ones_and_whole_workers(runs):
     for worker, kinds in zip(np.asarray(runs.worker), np.asarray(kind), strict=True):
         for w in np.unique(worker):
             assert len(np.unique(kinds[worker == w])) == 1
+
+
+def test_what_is_nobodys_fault_slows_whole_machines_and_as_much_as_declared(runs):
+    ones = jnp.ones_like(runs.columns)  # staging in takes 1 s, so that its delay is the factor
+    config, keys = PseudoConfig(shared=0.6), jax.random.split(KEY, 1000)
+    stage = jax.vmap(lambda key: nuisance(ones, runs, config, key=key))(keys)[..., TELEMETRY.index("stage_in_delay")]
+    slower = np.log(np.asarray(stage))
+    for run, machine in enumerate(np.asarray(runs.machine)):
+        for m in np.unique(machine):
+            np.testing.assert_allclose(slower[:, run, machine == m].std(axis=1), 0.0, atol=1e-5)
+    # Half-normal run and machine, each with a standard deviation that is uniform below 0.6.
+    spread, per_run = 0.6 / 2, slower.mean(axis=2)
+    assert per_run.mean() == pytest.approx(spread * 2 * np.sqrt(2 / np.pi), rel=0.03)
+    assert (per_run < 0.1).mean() > 0.1  # some runs are calm
 
 
 def test_factors_of_one_change_nothing_and_runtime_contains_staging(runs):
