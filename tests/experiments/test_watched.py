@@ -3,7 +3,6 @@
 import json
 import signal
 import threading
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -173,11 +172,24 @@ def test_delays_and_false_alarms_are_counted_from_the_change():
     assert silent["detection_delay"] == 40 and silent["detected_fraction"] == silent["detected_fraction_rule"] == 0
 
 
+TRAINING = [
+    "experiment=language_model",
+    "model.layers=1",
+    "model.width=16",
+    "model.sequence=16",
+    "batch=8",
+    "steps=320",
+    "steps_per_dispatch=4",
+    "log_every=4",
+    "evaluate_every=320",
+    "save_every=320",
+    "validation_sequences=8",
+    "sample.length=8",
+]
 LIVE = [
     "experiment=watched",
     "source=training",
-    "training.arguments=[experiment=language_model,model.layers=1,model.width=16,model.sequence=16,batch=4,steps=320,"
-    "steps_per_dispatch=4,log_every=4,evaluate_every=320,save_every=320,validation_sequences=4,sample.length=8]",
+    f"training.arguments={TRAINING}",  # a list of quoted strings: Hydra reads no bare = inside a list
     "training.change=50",
     "training.detector={warm_up: 20, window: 10, hold: 2, capacity: 32}",
 ]
@@ -199,14 +211,16 @@ def test_a_training_is_watched_while_it_runs_and_slowed_down(call, tmp_path):
 @pytest.mark.slow
 def test_an_interrupt_takes_the_training_down_with_it(call, tmp_path):
     def interrupt():
-        deadline = time.monotonic() + 300
-        while not (tmp_path / "live" / "training" / "metrics.jsonl").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        signal.raise_signal(signal.SIGTERM)
+        while not over.wait(0.05):
+            if (tmp_path / "live" / "training" / "metrics.jsonl").exists():
+                signal.raise_signal(signal.SIGTERM)
+                return
 
+    over = threading.Event()
     thread = threading.Thread(target=interrupt)
     thread.start()
     outcome = call(*LIVE, "training.change=79", "hydra.run.dir=live")
+    over.set()  # a run that ended by itself must not leave a signal to the tests
     thread.join()
     assert outcome.code == 130 and "resume=" in outcome.err[-1]
     assert not (tmp_path / "live" / "summary.json").exists()
