@@ -86,8 +86,8 @@ def main(config: Config, run: Run) -> tuple[Summary, Report]:
     for number, one in enumerate(found):
         run.log({"auc_node": one["auc_node"], "auc_baseline": base[number]["auc_node"]}, number)
     tested = splits[: config.seeds]
-    alone = [ensemble[:1] for ensemble in ensembles[: config.seeds]]
-    single, _ = results(alone, workflow, runs, graph, tested)
+    alone = [ensemble[0] for ensemble in ensembles[: config.seeds]]
+    single, _ = results([[scorer] for scorer in alone], workflow, runs, graph, tested)
     parts = {"one network": interval([one["auc_node"] for one in single])}
     parts |= score_parts(alone, workflow, runs, graph, tested)
     begin = time.perf_counter()
@@ -163,10 +163,10 @@ def averaged(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return metrics
 
 
-def score_parts(ensembles, workflow, runs, graph, splits) -> dict[str, tuple[float, float]]:
-    """AUC of each term of the first scorers' score by itself."""
+def score_parts(scorers, workflow, runs, graph, splits) -> dict[str, tuple[float, float]]:
+    """AUC of each term of the score by itself, one scorer a split."""
     areas: dict[str, list[float]] = {}
-    for (scorer, *_), (_, test) in zip(ensembles, splits, strict=True):
+    for scorer, (_, test) in zip(scorers, splits, strict=True):
         terms = scorer.terms(read(scorer.model, scorer.own, runs, graph), runs)
         for name, values in terms.items():
             values = np.where(np.asarray(runs.on_worker) > 0, values, values.min() - 1.0)

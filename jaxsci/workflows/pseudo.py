@@ -41,7 +41,7 @@ class PseudoConfig:
     """`rate` bounds the share of workers degraded in a run. `slowest_cores`, `slowest_disk`: largest factors, drawn
     log-uniformly from just above 1. `least_cpu_time`: smallest factor of CPU time. `shared`: largest standard deviation
     of the logarithm by which a whole run, and each physical machine, is slow without fault; a run's own is drawn
-    uniformly below it, as most runs are calm and some are not."""
+    uniformly below it, as some runs are calm and some are not."""
 
     rate: float = 0.4
     slowest_cores: float = 4.0
@@ -122,10 +122,10 @@ def nuisance(
     """Runs and physical machines that are slow, or fast, without fault of a worker."""
 
     def shared(key: PRNGKeyArray) -> Float[Array, "runs nodes"]:
-        whole, machine, scale = jax.random.split(key, 3)
+        whole, machine, spread = jax.random.split(key, 3)
         of_run = jnp.abs(jax.random.normal(whole, (len(runs), 1)))
         of_machine = jnp.abs(jax.random.normal(machine, (len(runs), runs.machines)))
-        scale = jax.random.uniform(scale, (len(runs), 1), maxval=config.shared)
+        scale = jax.random.uniform(spread, (len(runs), 1), maxval=config.shared)
         return jnp.exp(scale * (of_run + jnp.take_along_axis(of_machine, runs.machine, axis=1)))
 
     first, second = jax.random.split(key)

@@ -24,7 +24,7 @@ PACKAGED_FIELD = resources.files("jaxsci.emulators") / "data" / fields.PACKAGED
 WORKFLOW = ["detector.learning.epochs=1", "detector.encoder.width=8"]  # of the packaged runs
 
 TINY = {
-    "workflow_ssl": [*WORKFLOW, "seeds=1", "members=1", "ablation=false", "time_blocked=false"],
+    "workflow_ssl": [*WORKFLOW, "seeds=1", "members=2", "ablation=false", "time_blocked=false"],
     "workflow_supervised": [*WORKFLOW, "seeds=1", "trees=0", "detector.members=2", "time_blocked=false"],
     "workflow_active": ["seeds=1", "requests=4", "others=[]", "learner.members=2", "learner.steps=20"],
     "workflow_transfer": ["seeds=1", "learner.members=2", "learner.steps=20"],
